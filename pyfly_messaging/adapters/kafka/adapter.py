@@ -1,0 +1,256 @@
+"""The port on Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Self
+
+from pyfly_messaging.adapters.kafka.client import Client
+from pyfly_messaging.adapters.kafka.codec import encode
+from pyfly_messaging.adapters.kafka.consumer import TopicConsumer
+from pyfly_messaging.adapters.kafka.publisher import Publisher
+from pyfly_messaging.adapters.kafka.topics import Topics
+from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.lifecycle import Lifecycle
+from pyfly_messaging.delivery.registry import Registry
+from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.errors import NotStartedError
+from pyfly_messaging.health import ConsumerHealth, Health
+from pyfly_messaging.message import Message, check_message
+from pyfly_messaging.policy import ListenerPolicy, Timeouts
+from pyfly_messaging.ports import MessageHandler
+from pyfly_messaging.settings import KafkaSettings
+
+
+class KafkaAdapter:
+    """Publishes to and consumes from Apache Kafka, through aiokafka.
+
+    There is one consumer for each (topic, group). A named group starts where it committed last, at
+    first from ``kafka.auto-offset-reset``; a listener without a group reads every partition from
+    its end and commits nothing.
+
+    Args:
+        bootstrap_servers: ``host:port``, several with commas or as a sequence; the other settings
+            have their defaults (`from_settings` takes them all).
+        timeouts: The deadlines of publish, start and stop, in seconds.
+        policy: The policy of subscriptions that come without one.
+
+    Raises:
+        pydantic.ValidationError: An address that is none.
+
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = "localhost:9092",
+        *,
+        timeouts: Timeouts | None = None,
+        policy: ListenerPolicy | None = None,
+    ) -> None:
+        settings = KafkaSettings.model_validate({"bootstrap_servers": bootstrap_servers})
+        self._set_up(settings, timeouts, policy)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: KafkaSettings,
+        *,
+        timeouts: Timeouts | None = None,
+        policy: ListenerPolicy | None = None,
+    ) -> Self:
+        """Return a broker for the ``kafka:`` section of the configuration.
+
+        Raises:
+            ConfigurationError: ``kafka.options`` has an argument that aiokafka does not take, or
+                ``kafka.tls`` a file that cannot be used.
+
+        """
+        adapter = cls.__new__(cls)
+        adapter._set_up(settings, timeouts, policy)
+        return adapter
+
+    def _set_up(
+        self, settings: KafkaSettings, timeouts: Timeouts | None, policy: ListenerPolicy | None
+    ) -> None:
+        self._client = Client(settings)
+        self._timeouts = timeouts = timeouts or Timeouts()
+        self._policy = policy or ListenerPolicy()
+        self._topics = Topics(self._client)
+        self._publisher = Publisher(self._client, self._topics, timeouts.publish)
+        self._publish = self._publisher.publish
+        self._registry = Registry(self._publish_dead_letter)
+        self._lifecycle = Lifecycle(self._open, self._close)
+        self._consumers: dict[Route, TopicConsumer] = {}
+        self._listening = False
+        # Another instance that starts waits for ours to hand over its partitions.
+        self._grace = min(timeouts.shutdown, timeouts.startup / 2, settings.max_poll_interval / 2)
+
+    @property
+    def default_policy(self) -> ListenerPolicy:
+        """The policy of a subscription that comes without one."""
+        return self._policy
+
+    async def publish(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Write a message; return when the replicas that ``kafka.acks`` asks for have it.
+
+        The key chooses the partition. A publish that raises may have been written nevertheless.
+
+        Raises:
+            NotStartedError: Before ``start()`` or after ``stop()``.
+            PublishError: Not confirmed within the publish timeout, or refused.
+            TypeError: ``value`` or ``key`` is not bytes, or a header is not text.
+            ValueError: The topic is not a name that every broker takes.
+
+        """
+        check_message(topic, value, key, headers)
+        await self._publish(topic, value, key, headers)
+
+    async def publish_many(self, messages: Iterable[Message]) -> None:
+        """Write messages together; return when all of them are written.
+
+        Within a partition they keep their order. The publish timeout is one for all of them.
+
+        Raises:
+            NotStartedError: Before ``start()`` or after ``stop()``.
+            BatchPublishError: Some were not confirmed; it names them. The others were.
+            TypeError, ValueError: As for `publish`; then nothing was sent.
+
+        """
+        batch = tuple(messages)
+        for message in batch:
+            check_message(message.topic, message.value, message.key, message.headers)
+        await self._publisher.publish_many([encode(message) for message in batch])
+
+    async def subscribe(
+        self,
+        topic: str,
+        handler: MessageHandler,
+        group: str | None = None,
+        *,
+        policy: ListenerPolicy | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Register a handler; on a running broker, return when its consumer is positioned.
+
+        Args:
+            topic: The topic.
+            handler: An async callable.
+            group: The consumer group; without one the handler gets every new message.
+            policy: What happens around the handler; the broker's default if None.
+            name: What logs call the listener; by default the handler's qualified name.
+
+        Raises:
+            TypeError: The handler is not an async callable.
+            ValueError: An impossible topic or group, or the handler listens here already.
+            BrokerError: The consumer could not be started; the subscription is taken back.
+
+        """
+        subscription = Subscription.of(
+            topic, handler, group, policy=policy or self._policy, name=name
+        )
+        route, _ = self._registry.add(subscription)
+        if self._lifecycle.running:
+            deadline = Deadline(self._timeouts.startup)
+            try:
+                await self._topics.ensure(self._topics_of(route), deadline)
+                await self._listen(route, deadline)
+            except BaseException:
+                self._registry.remove(subscription)
+                raise
+
+    async def start(self) -> None:
+        """Connect and consume; return when every listener is assigned and positioned.
+
+        Raises:
+            BrokerUnavailableError: Not all of it within the startup timeout.
+            AuthenticationError: At once, when the broker refuses the credentials.
+            TopologyError: At once, when a topic is missing or cannot be created.
+
+        """
+        await self._lifecycle.start()
+
+    async def stop(self) -> None:
+        """Let running handlers finish, commit what is settled, flush and disconnect."""
+        await self._lifecycle.stop()
+
+    def health(self) -> Health:
+        """Return the state of the broker and of each of its consumers, as it is now."""
+        started = self._lifecycle.running
+        return Health(
+            started=started,
+            publishing=started and self._publisher.connected,
+            consumers=tuple(self._health_of(route) for route in self._registry),
+        )
+
+    def _health_of(self, route: Route) -> ConsumerHealth:
+        if (consumer := self._consumers.get(route)) is not None:
+            return consumer.health()
+        return ConsumerHealth(
+            name=route.name, topic=route.topic, group=route.group, state="stopped"
+        )
+
+    async def _open(self) -> None:
+        deadline = Deadline(self._timeouts.startup)
+        self._listening = True
+        await self._publisher.start(deadline)
+        # Others may subscribe while this goes on.
+        while routes := [route for route in self._registry if route not in self._consumers]:
+            topics = [topic for route in routes for topic in self._topics_of(route)]
+            await self._topics.ensure(topics, deadline)
+            await _all(self._listen(route, deadline) for route in routes)
+        # Whoever joined a group last has made its other members join again.
+        await _all(consumer.positioned(deadline) for consumer in self._consumers.values())
+
+    async def _close(self) -> None:
+        deadline = Deadline(self._timeouts.shutdown)
+        self._listening = False
+        try:
+            await _all(consumer.stop(deadline) for consumer in self._consumers.values())
+            self._consumers.clear()
+        finally:
+            await self._publisher.stop(deadline)
+            self._topics.forget()
+
+    async def _listen(self, route: Route, deadline: Deadline) -> None:
+        """Start the consumer of a route, or wait for somebody else who does."""
+        if not self._listening:
+            raise NotStartedError
+        if (consumer := self._consumers.get(route)) is None:
+            consumer = self._consumers[route] = TopicConsumer(self._client, route, self._grace)
+        try:
+            await consumer.start(deadline)
+        except BaseException:
+            if self._listening and self._consumers.get(route) is consumer:
+                del self._consumers[route]
+                await consumer.stop(Deadline(0))
+            raise
+
+    def _topics_of(self, route: Route) -> list[str]:
+        """Return the topics that a route needs: its own, and where its dead letters go."""
+        if self._client.settings.topics == "ignore":
+            return [route.topic]
+        dead_letters = (s.policy.dead_letter_topic_for(route.topic) for s in route.subscriptions)
+        return [route.topic, *(topic for topic in dead_letters if topic is not None)]
+
+    async def _publish_dead_letter(self, letter: Message, error: BaseException) -> None:
+        await self._publish(letter.topic, letter.value, letter.key, letter.headers)
+
+
+async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run steps at once; when one fails, cancel the others and raise what it raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step)
+    except BaseExceptionGroup as failed:
+        error = failed.exceptions[0]
+        raise error from error.__cause__

@@ -1,0 +1,153 @@
+"""What a consumer does with its partitions, from their assignment to their revocation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka.codec import decode
+from pyfly_messaging.delivery.acknowledge import Acknowledger
+from pyfly_messaging.delivery.lanes import Batch, lanes_for
+from pyfly_messaging.delivery.ledger import Ledger
+from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
+logger = logging.getLogger("pyfly_messaging.kafka")
+
+# For a handler that was cancelled at a revocation to end. Seconds.
+_CANCELLED = 2.0
+
+# Between two attempts to commit. Seconds.
+_PAUSE = 1.0
+
+Commit = Callable[[dict[TopicPartition, int]], Awaitable[None]]
+"""Commits offsets, or raises what aiokafka raises, or TimeoutError."""
+
+
+class Assignment:
+    """Handles the records of an assignment and commits the settled prefix of each partition.
+
+    Each assignment has lanes and ledgers of its own: whatever completes after the end of one has
+    no ledger that anybody commits.
+
+    Args:
+        route: Where the messages go.
+        settings: How much may be in flight, and how often to commit.
+        commit: How to commit.
+
+    """
+
+    def __init__(self, route: Route, settings: KafkaSettings, commit: Commit) -> None:
+        self._route = route
+        self._commit = commit
+        # Half of what may be in flight is fetched while the other half is handled.
+        self.share = max(1, settings.max_in_flight // 2)
+        self._commit_count = settings.commit_count
+        self._taken = 0
+        self._flushed = 0
+        self._ledgers: defaultdict[TopicPartition, Ledger] = defaultdict(Ledger)
+        self._committed: dict[TopicPartition, int] = {}
+        self._lost = False
+        self._acknowledger = Acknowledger(
+            self._flush_at_last, interval=settings.commit_interval, name=route.name
+        )
+        self._lanes = lanes_for(route.name, route.concurrency, self._acknowledger.idle)
+        self._draining: asyncio.Task[object] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many messages are not settled."""
+        return self._lanes.in_flight
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is begun any more."""
+        return self._lanes.closed
+
+    def begin(self) -> None:
+        """Commit from now on what is settled."""
+        self._acknowledger.start()
+
+    async def room(self, timeout: float) -> bool:
+        """Wait until there is room for another `share`; False after ``timeout`` seconds."""
+        return await self._lanes.room(self.share + 1, timeout)
+
+    def submit(
+        self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]
+    ) -> None:
+        """Hand records to the lanes."""
+        self._commit_by_count(0)
+        for partition, records in fetched.items():
+            ledger = self._ledgers[partition]
+            offsets = [record.offset for record in records]
+            ledger.take(offsets)
+            settle = ledger.settle if self._commit_count >= self.share else self._counting(ledger)
+            self._taken += len(offsets)
+            self._lanes.submit(Batch(self._route, decode(records), offsets, settle))
+        self._acknowledger.begin()
+
+    async def end(self, grace: float) -> None:
+        """Let running handlers finish for ``grace`` seconds, then commit what is settled.
+
+        A handler that ignores its cancellation is left behind; see `drained`.
+        """
+        if self._draining is None:
+            self._draining = asyncio.create_task(
+                self._lanes.drain(grace), name=f"pyfly kafka drain {self._route.name}"
+            )
+        await asyncio.wait((self._draining,), timeout=grace + _CANCELLED)
+        await self._acknowledger.stop()
+        await self._flush()
+
+    async def drained(self) -> None:
+        """Wait until no handler runs any more, one that ignores its cancellation excepted."""
+        if self._draining is not None:
+            await asyncio.wait((self._draining,))
+
+    async def _flush_at_last(self) -> None:
+        """Commit, for as long as it takes."""
+        while not await self._flush():
+            await asyncio.sleep(_PAUSE)
+
+    async def _flush(self) -> bool:
+        """Commit the settled prefix of each partition, if it has grown; False if that failed."""
+        offsets = {
+            partition: ledger.prefix + 1
+            for partition, ledger in self._ledgers.items()
+            if ledger.prefix is not None and ledger.prefix + 1 != self._committed.get(partition)
+        }
+        self._flushed = self._taken - self._lanes.in_flight
+        if offsets and not self._lost:
+            try:
+                await self._commit(offsets)
+            except (TimeoutError, KafkaError) as error:
+                self._lost = errors.is_lost_membership(error)
+                return self._lost
+            self._committed |= offsets
+        return True
+
+    def _counting(self, ledger: Ledger) -> Callable[[int], None]:
+        """Return how to settle when commits may be due within one batch."""
+
+        def settle(offset: int) -> None:
+            ledger.settle(offset)
+            self._commit_by_count(1)
+
+        return settle
+
+    def _commit_by_count(self, leaving: int) -> None:
+        """Commit soon when enough is settled; ``leaving`` more than is known to the lanes."""
+        settled = self._taken - self._lanes.in_flight + leaving
+        if settled - self._flushed >= self._commit_count:
+            self._flushed = settled
+            self._acknowledger.nudge()

@@ -1,0 +1,109 @@
+"""Ending aiokafka's clients within a time limit, whatever their brokers do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaConnectionError
+
+logger = logging.getLogger("pyfly_messaging.kafka")
+
+# For what needs no broker any more. Seconds.
+_AT_ONCE = 1.0
+
+
+async def end_producer(producer: AIOKafkaProducer, timeout: float) -> bool:
+    """Flush and close; False when messages may be left that nobody confirmed.
+
+    With its brokers down an idempotent producer would flush for ever.
+    """
+    ended = await _in_time(producer.stop(), timeout)
+    if not ended:
+        parts = (producer, producer._sender, producer._message_accumulator)
+        await _force(producer.client, parts)
+        # Whoever waits for a confirmation would wait for ever.
+        producer._message_accumulator.fail_all(KafkaConnectionError("closed before it answered"))
+    return ended
+
+
+async def end_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float) -> bool:
+    """Leave the group and close; False when the group was not told.
+
+    With its brokers down aiokafka's own stop hangs, or ends in a ``CancelledError`` of its own and
+    leaves tasks and connections (0.14).
+    """
+    ended = await _in_time(consumer.stop(), timeout)
+    if not ended:
+        subscription = consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        waiter = None if assignment is None else assignment.commit_refresh_needed
+        await _force(consumer._client, (consumer, consumer._coordinator, consumer._fetcher, waiter))
+    return ended
+
+
+async def end_admin(admin: AIOKafkaAdminClient) -> None:
+    """Close the connections of an admin client."""
+    if not await _in_time(admin.close(), _AT_ONCE):
+        await _force(admin._client, (admin,))
+
+
+async def hang_up(connection: AIOKafkaConnection) -> None:
+    """Close a connection; one whose peer takes nothing any more is cut."""
+    closed = connection.close()
+    if closed is not None:
+        await asyncio.wait((closed,), timeout=_AT_ONCE)
+        _abort(connection)
+
+
+async def _in_time(stop: Any, timeout: float) -> bool:
+    """Tell whether a client's own way to stop ended well within ``timeout`` seconds."""
+    stopping = asyncio.ensure_future(stop)
+    try:
+        await asyncio.wait((stopping,), timeout=timeout)
+    finally:
+        stopping.cancel()
+    if not stopping.done():
+        await asyncio.wait((stopping,))
+    if stopping.cancelled():
+        return False
+    if (error := stopping.exception()) is not None:
+        logger.warning("Kafka: a client did not close well: %r", error)
+        return False
+    return True
+
+
+async def _force(client: AIOKafkaClient, parts: Iterable[object]) -> None:
+    """End the tasks of a client and cut its connections."""
+    connections = list(client._conns.values())
+    owners = [part for part in (*parts, client) if part is not None]
+    # One that is cancelled may first wait for another that it has started.
+    for _ in range(3):
+        running = [task for task in asyncio.all_tasks() if _belongs_to(task, owners)]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_AT_ONCE / 3)
+    for connection in (*connections, *client._conns.values()):
+        connection.close()
+        _abort(connection)
+
+
+def _belongs_to(task: asyncio.Task[Any], owners: list[object]) -> bool:
+    """Tell whether a task runs a method of one of the owners; aiokafka keeps no list of them."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    it = None if frame is None else frame.f_locals.get("self")
+    return it is not None and any(it is owner for owner in owners)
+
+
+def _abort(connection: AIOKafkaConnection) -> None:
+    """Cut a closed connection whose last bytes the peer does not take."""
+    transport = getattr(connection._protocol, "_transport", None)
+    if transport is not None:
+        transport.abort()

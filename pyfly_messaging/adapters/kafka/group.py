@@ -1,0 +1,108 @@
+"""The partitions that a consumer group gives to one of its members."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import TopicPartition
+
+from pyfly_messaging.adapters.kafka.source import Offsets
+
+_PAUSE = 0.05
+
+
+class GroupShare:
+    """A member of a named group.
+
+    Args:
+        consumer: The member; not started.
+        topic: What it consumes.
+        from_latest: Whether the group begins at the end of a partition of which nothing is
+            committed.
+
+    """
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer[bytes, bytes], topic: str, *, from_latest: bool
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._from_latest = from_latest
+        self._adrift: set[TopicPartition] = set()
+        self._generation: int | None = None
+
+    async def start(self, begin: Callable[[], None], end: Callable[[], Awaitable[None]]) -> None:
+        """Join the group; return when it has assigned partitions."""
+
+        def assigned() -> None:
+            self._generation = self._consumer._coordinator.generation
+            if self._from_latest:
+                self._adrift = set(self._consumer.assignment())
+            begin()
+
+        self._consumer.subscribe([self._topic], listener=_Rebalance(assigned, end))
+        await self._consumer.start()
+
+    async def positioned(self) -> None:
+        """Wait for the position of every partition.
+
+        Only then is a message seen that is published next: a group that begins at the end of a
+        partition would otherwise find that end later.
+        """
+        while True:
+            try:
+                positions = {
+                    partition: await self._consumer.position(partition)
+                    for partition in self._consumer.assignment()
+                }
+                await self.anchor(positions)
+            except IllegalStateError:  # the group rebalances: there is a new assignment
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
+
+    async def anchor(self, starts: Offsets) -> None:
+        """Commit where the group begins at the end of a partition.
+
+        Or else the next rebalance would take the end of that moment, and pass over what came
+        between.
+        """
+        fresh = {}
+        for partition in self._adrift & starts.keys():
+            if await self._consumer.committed(partition) is None:
+                fresh[partition] = starts[partition]
+        if fresh:
+            await self.commit(fresh)
+        self._adrift.difference_update(starts)
+
+    async def commit(self, offsets: Offsets) -> None:
+        """Commit, unless the group has gone on to another generation.
+
+        The broker checks the member, not whose the partitions are: offsets of an assignment that
+        is over would be taken in the name of the next one.
+        """
+        if self._consumer._coordinator.generation != self._generation:
+            raise CommitFailedError
+        await self._consumer.commit(dict(offsets))
+
+    @property
+    def grown(self) -> bool:
+        """False: aiokafka itself joins the group again when the topic grows."""
+        return False
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Tells of an assignment, and of its end while the group still waits for this member."""
+
+    def __init__(self, assigned: Callable[[], None], end: Callable[[], Awaitable[None]]) -> None:
+        self._assigned = assigned
+        self._end = end
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._end()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._assigned()

@@ -1,0 +1,161 @@
+"""The one producer of an adapter: connected, watched, and replaced when a failure has spoilt it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka.client import Client
+from pyfly_messaging.adapters.kafka.closing import end_producer
+from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.errors import BrokerError
+
+logger = logging.getLogger("pyfly_messaging.kafka")
+
+# For a replaced producer to confirm what it still can. Seconds.
+_RETIREMENT = 10.0
+# How often the connection is looked at, and for how long a broker may not answer. Seconds.
+_LOOK, _ANSWER = 1.0, 5.0
+
+
+class Producer:
+    """Holds the producer that is to be used now.
+
+    Args:
+        client: How to connect.
+        timeout: Seconds that a replacement may take to connect.
+
+    Attributes:
+        current: The producer, or None when stopped.
+        doubtful: Set by whoever waited for an answer in vain; cleared when a broker answers again.
+
+    """
+
+    def __init__(self, client: Client, timeout: float) -> None:
+        self.current: AIOKafkaProducer | None = None
+        self.doubtful = False
+        self._client = client
+        self._timeout = timeout
+        self._replacing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[bool]] = set()
+        self._unanswered: dict[tuple[int, int], float] = {}  # the oldest request of a connection
+
+    @property
+    def connected(self) -> bool:
+        """Whether a broker can be reached now, as far as is known."""
+        return not self.doubtful and _has_connection(self.current)
+
+    async def start(self, deadline: Deadline) -> None:
+        """Connect.
+
+        Raises:
+            BrokerUnavailableError: Not connected by the deadline.
+            AuthenticationError: The broker refused.
+
+        """
+        self.current = await self._connect(deadline)
+        self.doubtful = False
+        self._watching = asyncio.create_task(self._watch(), name="pyfly kafka producer watch")
+
+    async def stop(self, deadline: Deadline) -> None:
+        """Flush what is being sent and disconnect; never hangs on a dead broker."""
+        producer, self.current = self.current, None
+        for task in (self._watching, self._replacing):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+        self._watching = self._replacing = None
+        if producer is not None and not await end_producer(producer, max(1.0, deadline.left())):
+            logger.warning(
+                "Kafka at %s: not all that was published is confirmed", self._client.address
+            )
+        for retiring in tuple(self._retiring):
+            retiring.cancel()
+            await asyncio.wait((retiring,))
+
+    async def replace(self, spoilt: AIOKafkaProducer) -> None:
+        """Put a new producer in the place of a spoilt one, once, whoever notices it first.
+
+        Raises:
+            BrokerError: The new one could not connect.
+
+        """
+        if self.current is not spoilt:
+            return
+        if self._replacing is None:
+            self._replacing = asyncio.create_task(
+                self._replace(spoilt), name="pyfly kafka producer replacement"
+            )
+        # Whoever waits may be cancelled by a limit of its own; the replacement goes on.
+        await asyncio.shield(self._replacing)
+
+    async def _replace(self, spoilt: AIOKafkaProducer) -> None:
+        try:
+            logger.warning("Kafka at %s: the producer is replaced", self._client.address)
+            self.current = await self._connect(Deadline(self._timeout))
+        finally:
+            self._replacing = None
+        retiring = asyncio.create_task(
+            end_producer(spoilt, _RETIREMENT), name="pyfly kafka retired producer"
+        )
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _connect(self, deadline: Deadline) -> AIOKafkaProducer:
+        await self._client.reach(deadline)
+        producer = self._client.producer()
+        try:
+            async with asyncio.timeout(deadline.left()):
+                await producer.start()
+        except BaseException as error:
+            await end_producer(producer, 1.0)
+            if isinstance(error, OSError | KafkaError):
+                raise errors.connecting(error, self._client.address) from error
+            raise
+        return producer
+
+    async def _watch(self) -> None:
+        """Connect again when no connection is left, so that health can tell the truth.
+
+        aiokafka connects when there is something to send; until then nobody would know whether
+        the brokers are back.
+        """
+        while True:
+            await asyncio.sleep(_LOOK)
+            if (producer := self.current) is None:
+                continue
+            if producer._sender.sender_task.done():  # nothing it is given would ever be sent
+                await self._revive(producer)
+            stuck = self._is_stuck(producer)
+            if stuck or not self.connected:
+                asked = producer.client.force_metadata_update()
+                await asyncio.wait((asked,), timeout=_ANSWER)
+                self.doubtful = stuck or not (asked.done() and asked.result())
+
+    async def _revive(self, dead: AIOKafkaProducer) -> None:
+        try:
+            await self.replace(dead)
+        except BrokerError as error:
+            logger.warning("Kafka at %s: %s", self._client.address, error)
+
+    def _is_stuck(self, producer: AIOKafkaProducer) -> bool:
+        """Tell whether a broker has left a request unanswered for too long."""
+        now = asyncio.get_running_loop().time()
+        waiting = {
+            (id(connection), connection._requests[0][0])
+            for connection in producer.client._conns.values()
+            if connection._requests
+        }
+        self._unanswered = {request: self._unanswered.get(request, now) for request in waiting}
+        return any(now - since > _ANSWER for since in self._unanswered.values())
+
+
+def _has_connection(producer: AIOKafkaProducer | None) -> bool:
+    return producer is not None and any(
+        connection.connected() for connection in producer.client._conns.values()
+    )

@@ -1,0 +1,73 @@
+"""Whether records can arrive at a consumer, judged by what its connections do."""
+
+from __future__ import annotations
+
+import time
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+
+# How long nothing may be heard of a partition: ten times as long as a broker by default waits
+# before it answers that there is nothing new. Milliseconds.
+_SILENCE = 5000
+
+
+class Pulse:
+    """Watches one consumer.
+
+    aiokafka says of a partition when it was last answered for; its assignment stays as it is when
+    the brokers are gone, or when the group has given the partitions to others.
+
+    Args:
+        consumer: The consumer.
+        longest_wait: Milliseconds for which a broker may hold back an answer.
+
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer[bytes, bytes], longest_wait: int) -> None:
+        self._consumer = consumer
+        self._silence = max(_SILENCE, 3 * longest_wait)
+        self._excused = 0.0
+
+    def excuse(self) -> None:
+        """Count a silence from now on: until now nothing was asked for."""
+        self._excused = _now()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to any broker."""
+        return any(c.connected() for c in self._consumer._client._conns.values())
+
+    @property
+    def faint(self) -> bool:
+        """Whether some of the partitions are heard of."""
+        silent = self._silent()
+        return self._reachable() and (not silent or len(silent) < len(self._consumer.assignment()))
+
+    @property
+    def error(self) -> str | None:
+        """What is not heard of, or None."""
+        if not self._reachable():
+            return "no connection to the brokers"
+        if silent := self._silent():
+            names = ", ".join(f"{p.topic}-{p.partition}" for p in sorted(silent))
+            return f"no answer for {names}"
+        return None
+
+    def _reachable(self) -> bool:
+        if not self.connected:
+            return False
+        # A member without partitions is known only to the coordinator of its group.
+        idle = not self._consumer.assignment()
+        return not idle or getattr(self._consumer._coordinator, "coordinator_id", 0) is not None
+
+    def _silent(self) -> list[TopicPartition]:
+        since = _now() - self._silence
+        if self._excused > since:
+            return []
+        polled = self._consumer.last_poll_timestamp
+        return [p for p in self._consumer.assignment() if (polled(p) or 0) < since]
+
+
+def _now() -> float:
+    return time.time() * 1000

@@ -1,0 +1,237 @@
+"""Connections: opened with what the settings say, and closed within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import aiormq
+from aiormq.exceptions import ConnectionClosed, InvalidFrameError
+from yarl import URL
+
+from pyfly_messaging.adapters.rabbitmq import errors
+from pyfly_messaging.adapters.rabbitmq.deliveries import Deliver, DeliveryChannel
+from pyfly_messaging.adapters.rabbitmq.errors import mapped_declaring
+from pyfly_messaging.adapters.rabbitmq.options import Options
+from pyfly_messaging.adapters.rabbitmq.transports import Transports
+from pyfly_messaging.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aiormq.abc import AbstractChannel
+    from aiormq.channel import Channel
+
+    from pyfly_messaging.settings import RabbitSettings
+
+logger = logging.getLogger("pyfly_messaging.rabbitmq")
+
+# Seconds for one attempt to connect, and for one question to the broker (declare, bind, consume).
+_ATTEMPT = 10.0
+_ANSWER = 30.0
+# For the tasks of a connection to end once its socket is gone. Seconds.
+_ABORT = 5.0
+
+
+class Connection:
+    """One open AMQP connection.
+
+    Opening a channel raises `BrokerUnavailableError` when the connection is lost.
+
+    Args:
+        client: The connection of the client library.
+        transport: Its socket, to be cut when the broker does not answer any more.
+        address: What errors call the broker.
+
+    """
+
+    def __init__(
+        self, client: aiormq.Connection, transport: asyncio.WriteTransport, address: str
+    ) -> None:
+        self._client = client
+        self._transport = transport
+        self._address = address
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has noticed that it is lost."""
+        return not self._client.is_closed
+
+    @property
+    def room_for_headers(self) -> int:
+        """Bytes that the headers of one message may take: AMQP carries them in one frame."""
+        longest = self._client.connection_tune.frame_max or 131_072
+        return int(longest) - 1024
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """Open a channel for a few declarations; a refused one closes its channel."""
+        with mapped_declaring("a channel", self._address):
+            async with asyncio.timeout(_ANSWER):
+                channel = await self._client.channel(publisher_confirms=False)
+                yield channel
+                await channel.close()
+
+    async def publishing_channel(self) -> Channel:
+        """Open a channel with publisher confirms, on which unroutable messages raise."""
+        with mapped_declaring("a channel", self._address):
+            async with asyncio.timeout(_ANSWER):
+                return cast(
+                    "Channel",
+                    await self._client.channel(publisher_confirms=True, on_return_raises=True),
+                )
+
+    async def delivery_channel(self, deliver: Deliver, prefetch: int) -> DeliveryChannel:
+        """Open a channel that calls ``deliver`` for each message, ``prefetch`` ahead at most."""
+        with mapped_declaring("a channel", self._address):
+            async with asyncio.timeout(_ANSWER):
+                return await DeliveryChannel.open_on(self._client, deliver, prefetch)
+
+    async def consume(self, channel: DeliveryChannel, queue: str) -> str:
+        """Begin to consume; return the tag by which to cancel it."""
+        with mapped_declaring(f"consuming the queue {queue!r}", self._address):
+            async with asyncio.timeout(_ANSWER):
+                return await channel.consume(queue)
+
+    def on_close(self, call: Callable[[BaseException | None], None]) -> None:
+        """Have ``call`` called with the cause when the connection is closed or lost."""
+        self._client.closing.add_done_callback(lambda closing: call(_cause(closing)))
+
+    async def farewell(self, step: Coroutine[Any, Any, None], timeout: float) -> None:
+        """Do a last step, for ``timeout`` seconds at most; its failure does not matter any more.
+
+        The client can wait even for its own cancellation as long as the broker reads nothing; such
+        a step ends with the connection.
+        """
+        task = asyncio.create_task(step, name="pyfly rabbitmq farewell")
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+        done, _ = await asyncio.wait((task,), timeout=timeout)
+        if not done:
+            task.cancel()
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("RabbitMQ at %s: %s", self._address, errors.describe(error))
+
+    async def close(self, timeout: float) -> None:
+        """Close; cut the connection when the broker has not answered after ``timeout`` seconds."""
+        closing = asyncio.create_task(
+            self._client.close(ConnectionClosed(200, "closed by this side")),
+            name="pyfly rabbitmq close",
+        )
+        done, _ = await asyncio.wait((closing,), timeout=timeout)
+        if not done:
+            logger.warning("RabbitMQ at %s does not answer; connection cut", self._address)
+        self._transport.abort()
+        await asyncio.wait((closing, *self._farewells), timeout=_ABORT)
+
+
+class Connector:
+    """Opens connections as the settings say.
+
+    Args:
+        settings: The settings of the adapter.
+
+    Raises:
+        ConfigurationError: ``rabbitmq.options`` has something that the client does not take.
+
+    """
+
+    def __init__(self, settings: RabbitSettings) -> None:
+        self.address = settings.redacted_url
+        self._settings = settings
+        self._options = Options.of(settings.options)
+        self._tls: ssl.SSLContext | None = None
+
+    def prepare(self) -> None:
+        """Read the certificates, anew at every start.
+
+        Raises:
+            ConfigurationError: One cannot be read, or is none.
+
+        """
+        if not self._settings.address.tls:
+            return
+        try:
+            self._tls = self._settings.tls.ssl_context()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"rabbitmq.tls: the certificates cannot be used: {error}; check ca-file, cert-file,"
+                " key-file and key-password"
+            ) from error
+
+    async def open(self, purpose: str, *, careful: bool = False) -> Connection:
+        """Try once to connect.
+
+        Args:
+            purpose: What RabbitMQ's overview calls the connection.
+            careful: Whether to mend what the client cannot read.
+
+        Raises:
+            BrokerUnavailableError: No connection.
+            AuthenticationError: The broker refused.
+
+        """
+        transports = Transports(encrypted=self._tls is not None, careful=careful)
+        client = aiormq.Connection(
+            self._url(),
+            context=self._tls,
+            transport_factory=transports,
+            client_properties=self._options.client_properties(purpose),
+            **self._options.socket,
+        )
+        try:
+            await _greeted(client, transports, self._options.timeout or _ATTEMPT)
+        except errors.CLIENT_ERRORS as error:
+            transports.abort()
+            errors.reraise_if_cancelled(error)
+            refusal = transports.refusal() if isinstance(error, InvalidFrameError) else None
+            raise errors.connecting(refusal or error, self.address) from refusal or error
+        transports.greeted()
+        return Connection(client, transports.transport, self.address)
+
+    def _url(self) -> URL:
+        address = self._settings.address
+        query = {"heartbeat": str(self._settings.heartbeat), **self._options.query}
+        return URL.build(
+            scheme="amqps" if address.tls else "amqp",
+            user=address.login,
+            password=address.password,
+            host=address.host,
+            port=address.port,
+            path=f"/{address.virtual_host}",
+            query=query,
+        )
+
+
+async def _greeted(client: aiormq.Connection, transports: Transports, timeout: float) -> None:
+    """Greet the broker; cut the connection when it does not answer in time.
+
+    Cut first, cancel then: cancelled alone, aiormq says goodbye to a broker that does not listen.
+
+    Raises:
+        TimeoutError: It did not answer in time.
+
+    """
+
+    async def greet() -> None:
+        await client.connect()
+        await client.ready()
+
+    greeting = asyncio.create_task(greet(), name="pyfly rabbitmq greeting")
+    try:
+        answered, _ = await asyncio.wait((greeting,), timeout=timeout)
+    finally:
+        if not greeting.done():
+            transports.abort()
+            greeting.cancel()
+            await asyncio.wait((greeting,), timeout=_ABORT)
+    if not answered:
+        raise TimeoutError(f"no answer within {timeout:g} s")
+    greeting.result()
+
+
+def _cause(closing: asyncio.Future[Any]) -> BaseException | None:
+    return None if closing.cancelled() else closing.exception()

@@ -1,0 +1,264 @@
+"""The consumer of one queue: supervised, one session after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, TypeGuard
+
+from pyfly_messaging.adapters.rabbitmq import errors
+from pyfly_messaging.adapters.rabbitmq.session import Session
+from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    NotStartedError,
+)
+from pyfly_messaging.health import ConsumerHealth, ConsumerState
+
+if TYPE_CHECKING:
+    from pyfly_messaging.adapters.rabbitmq.link import Link
+    from pyfly_messaging.adapters.rabbitmq.strays import Strays
+    from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
+
+logger = logging.getLogger("pyfly_messaging.rabbitmq")
+
+# Between the end of a session and the next try. It grows while sessions end without having settled
+# anything, so that a message that brings its channel down does not do so in a hot loop. Seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+# For the farewell of a session that is over. Seconds.
+_FAREWELL = 5.0
+
+
+class QueueConsumer:
+    """Consumes one queue for all its routes, whatever happens to its channel.
+
+    When a session is over its running handlers finish, without a deadline, before the next one
+    begins: so a handler does not run twice at once for a message that is delivered again.
+
+    Args:
+        link: The connection that all consumers share.
+        topology: Declares the queue.
+        queue: The queue.
+        strays: What to do with topics that nobody here listens to.
+        prefetch: Messages that may be unacknowledged, unless the concurrency is higher.
+
+    """
+
+    def __init__(
+        self, link: Link, topology: Topology, queue: Queue, strays: Strays, prefetch: int
+    ) -> None:
+        self.queue = queue
+        self._link = link
+        self._topology = topology
+        self._strays = strays
+        self._least_prefetch = prefetch
+        self._routes: dict[str, Route] = {}
+        self._session: Session | None = None
+        self._next: asyncio.Future[Session] | None = None  # the session that runs, or will
+        self._supervisor: asyncio.Task[None] | None = None
+        self._state: ConsumerState = "stopped"
+        self.last_error: str | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no routes."""
+        return not self._routes
+
+    def add(self, route: Route) -> None:
+        """Add a route, or note that one has changed.
+
+        Raises:
+            ValueError: Another group's route of the same topic would share the queue.
+
+        """
+        known = self._routes.setdefault(route.topic, route)
+        if known is not route:
+            raise ValueError(
+                f"group {route.group!r} and group {known.group!r} would share the queue"
+                f" {self.queue.name!r} for topic {route.topic!r}, and each get half of its"
+                " messages: choose another group"
+            )
+
+    def remove(self, route: Route) -> None:
+        """Take a route out that could not be consumed, unless other handlers remain on it."""
+        if not route.subscriptions and self._routes.get(route.topic) is route:
+            del self._routes[route.topic]
+
+    async def declare(self) -> None:
+        """Declare the queue with its bindings and dead letters, unless it ends with the process.
+
+        Raises:
+            BrokerError: It was refused, or the connection was lost.
+
+        """
+        connection = await self._link.connection()
+        if self.queue.own:
+            return
+        async with connection.channel() as channel:
+            await self._topology.declare_all(channel, self.queue, tuple(self._routes.values()))
+
+    async def start(self) -> None:
+        """Begin to consume; return when it does.
+
+        Raises:
+            AuthenticationError, TopologyError: The broker refused, at once.
+            NotStartedError: It was closed meanwhile.
+
+        """
+        self.last_error = None
+        self._state = "reconnecting"
+        self._next = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.create_task(
+            self._supervise(), name=f"pyfly rabbitmq consumer {self.queue.name}"
+        )
+        await self._running()
+
+    async def extend(self, route: Route) -> None:
+        """Consume for a route that was added, or for one more handler of it.
+
+        Raises:
+            BrokerError: It was refused; what was consumed before goes on.
+
+        """
+        while True:
+            session = await self._running()
+            try:
+                await session.extend(route, self._prefetch())
+            except BrokerUnavailableError:
+                if not session.over.done():
+                    raise
+            if not session.over.done():
+                return
+
+    def halt(self) -> None:
+        """Begin nothing more, neither handlers nor sessions."""
+        self._state = "stopped"
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+        if self._session is not None:
+            self._session.halt()
+
+    async def cancel(self, timeout: float) -> None:
+        """Let nothing more arrive; `halt` comes before."""
+        if self._session is not None:
+            await self._session.cancel(timeout)
+
+    async def drain(self, deadline: Deadline) -> None:
+        """Let running handlers finish until the deadline, then cancel them."""
+        if self._session is not None:
+            await self._session.drain(deadline)
+
+    async def close(self, timeout: float) -> None:
+        """Acknowledge what is settled, hand back the rest, and forget the session."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.cancel()
+            await asyncio.wait((supervisor,), timeout=timeout)
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close(timeout)
+        self._refuse(NotStartedError())
+
+    def health(self) -> list[ConsumerHealth]:
+        """Return the health of each route."""
+        return [
+            ConsumerHealth(
+                name=route.name,
+                topic=route.topic,
+                group=route.group,
+                state=self._state,
+                assigned=self._assigned,
+                in_flight=0 if self._session is None else self._session.in_flight(route.topic),
+                error=self.last_error,
+            )
+            for route in self._routes.values()
+        ]
+
+    @property
+    def _assigned(self) -> tuple[str, ...]:
+        if self._session is None or self._state != "running":
+            return ()
+        return (self._session.queue,)
+
+    def _prefetch(self) -> int:
+        return max((self._least_prefetch, *(r.concurrency for r in self._routes.values())))
+
+    async def _running(self) -> Session:
+        """Return the session that consumes, as soon as there is one."""
+        if self._next is None:
+            raise NotStartedError
+        return await asyncio.shield(self._next)
+
+    def _refuse(self, error: BrokerError) -> None:
+        """Let those who wait for a session have an error instead."""
+        if self._next is not None and not self._next.done():
+            self._next.set_exception(error)
+            self._next.exception()  # it does not matter when nobody waits
+
+    async def _supervise(self) -> None:
+        """Have a session, and after its end the next one."""
+        pause, first = _FIRST_PAUSE, True
+        while True:
+            try:
+                settled = await self._consume()
+                first = False
+            except Exception as error:  # noqa: BLE001 - whatever it is, the consumer goes on
+                if first and _is_final(error):
+                    self._refuse(error)
+                    return
+                self._interrupted(error)
+                settled = 0
+            if settled:
+                pause = _FIRST_PAUSE
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _consume(self) -> int:
+        """Consume until a session is over; return how many messages it settled."""
+        connection = await self._link.connection()
+        session = self._session = Session(
+            connection, self._topology, self.queue, self._strays, self._interrupted
+        )
+        try:
+            await session.open(tuple(self._routes.values()), self._prefetch())
+        except Exception:
+            await self._end(session)
+            raise
+        if self._next is not None and not session.over.done() and self._state != "stopped":
+            self._state = "running"
+            self._next.set_result(session)
+            if self.last_error is not None:
+                logger.info("RabbitMQ: queue %s is consumed again", self.queue.name)
+        await session.over
+        await self._end(session)
+        return session.settled
+
+    async def _end(self, session: Session) -> None:
+        await session.drain()
+        await session.close(_FAREWELL)
+        self._session = None
+
+    def _interrupted(self, cause: BaseException | None) -> None:
+        """Note that nothing is consumed until the next session."""
+        if self._state == "stopped":
+            return
+        self._state = "reconnecting"
+        if self._next is None or self._next.done():
+            self._next = asyncio.get_running_loop().create_future()
+        if cause is not None:
+            self.last_error = errors.describe(cause)
+            logger.warning(
+                "RabbitMQ: queue %s is not consumed until it works again: %s",
+                self.queue.name,
+                self.last_error,
+            )
+
+
+def _is_final(error: Exception) -> TypeGuard[BrokerError]:
+    """Tell whether a start need not be tried again."""
+    if isinstance(error, BrokerUnavailableError):
+        return errors.is_final(error)
+    return isinstance(error, BrokerError)

@@ -1,0 +1,129 @@
+"""All consumers of an adapter, by queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from pyfly_messaging.adapters.rabbitmq import errors
+from pyfly_messaging.adapters.rabbitmq.consumer import QueueConsumer
+from pyfly_messaging.adapters.rabbitmq.link import Link
+from pyfly_messaging.adapters.rabbitmq.strays import Strays
+from pyfly_messaging.adapters.rabbitmq.topology import Topology
+from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.errors import BrokerUnavailableError
+from pyfly_messaging.health import ConsumerHealth
+
+# Before another try to declare a queue. Seconds.
+_PAUSE = 0.2
+# For the farewell of a consumer that could not be started. Seconds.
+_FAREWELL = 5.0
+
+
+class Consumers:
+    """One consumer for each queue; a queue carries the topics of all its routes.
+
+    Args:
+        link: The connection that they share.
+        topology: Names and declares the queues.
+        strays: What to do with topics that nobody here listens to.
+        prefetch: Messages that a consumer may hold unacknowledged.
+
+    """
+
+    def __init__(self, link: Link, topology: Topology, strays: Strays, prefetch: int) -> None:
+        self._link = link
+        self._topology = topology
+        self._strays = strays
+        self._prefetch = prefetch
+        self._by_queue: dict[str, QueueConsumer] = {}
+        self._started = False
+
+    def __iter__(self) -> Iterator[QueueConsumer]:
+        return iter(tuple(self._by_queue.values()))
+
+    async def add(self, route: Route) -> None:
+        """Add a route, or one more handler of a route; once started, consume for it.
+
+        Raises:
+            ValueError: No name for a queue, or another group's route has it for this topic.
+            BrokerError: The consumer could not be started.
+
+        """
+        queue = self._topology.queue(route.topic, route.group)
+        consumer = self._by_queue.get(queue.name)
+        if consumer is not None:
+            consumer.add(route)
+            if self._started:
+                await consumer.extend(route)
+            return
+        consumer = QueueConsumer(self._link, self._topology, queue, self._strays, self._prefetch)
+        consumer.add(route)
+        self._by_queue[queue.name] = consumer
+        if self._started:
+            await consumer.start()
+
+    async def take_back(self, route: Route) -> None:
+        """Forget a route without handlers, and a consumer without routes."""
+        for name, consumer in tuple(self._by_queue.items()):
+            consumer.remove(route)
+            if consumer.is_idle:
+                del self._by_queue[name]
+                consumer.halt()
+                await consumer.close(_FAREWELL)
+
+    async def start(self) -> None:
+        """Declare all queues, then consume them all; return when RabbitMQ says that it does.
+
+        In this order, because handlers of messages that wait may publish to any of the topics.
+
+        Raises:
+            AuthenticationError, TopologyError: The broker refused, at once.
+            BrokerUnavailableError: There will be no connection.
+
+        """
+        self._started = True  # those that are added from now on start by themselves
+        consumers = list(self)
+        for consumer in consumers:
+            await self._declare(consumer)
+        try:
+            async with asyncio.TaskGroup() as starts:
+                for consumer in consumers:
+                    starts.create_task(consumer.start())
+        except BaseExceptionGroup as failed:
+            first = failed.exceptions[0]
+            raise first from first.__cause__
+
+    async def _declare(self, consumer: QueueConsumer) -> None:
+        while True:
+            try:
+                await consumer.declare()
+            except BrokerUnavailableError as error:
+                if errors.is_final(error):
+                    raise
+                consumer.last_error = str(error)
+            else:
+                return
+            await asyncio.sleep(_PAUSE)
+
+    async def stop(self, handlers: Deadline, farewell: float) -> None:
+        """Begin nothing more, and let running handlers finish until their deadline.
+
+        They are drained in the very task that stops: so a handler that stops its own broker does
+        not wait for itself.
+        """
+        self._started = False
+        for consumer in self:
+            consumer.halt()
+        await asyncio.gather(*(consumer.cancel(farewell) for consumer in self))
+        for consumer in self:
+            await consumer.drain(handlers)
+
+    async def close(self, farewell: float) -> None:
+        """Acknowledge what is settled, and hand back the rest."""
+        await asyncio.gather(*(consumer.close(farewell) for consumer in self))
+
+    def health(self) -> tuple[ConsumerHealth, ...]:
+        """Return the health of each route."""
+        return tuple(health for consumer in self for health in consumer.health())

@@ -1,0 +1,86 @@
+"""When to acknowledge: in batches bounded by count and time, and at once when nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger("pyfly_messaging.delivery")
+
+
+class Acknowledger:
+    """Calls ``flush`` often enough, one call at a time, and never once for each message.
+
+    While messages are in work it flushes every ``interval`` seconds, or earlier when ``nudge`` says
+    so: the listener became idle, or enough is settled. With nothing in work it sleeps.
+
+    Args:
+        flush: Acknowledges what is settled by now; does nothing when there is nothing new.
+        interval: Seconds that a settled message may wait.
+        name: What the task is called.
+
+    """
+
+    def __init__(self, flush: Callable[[], Awaitable[None]], *, interval: float, name: str) -> None:
+        self._flush = flush
+        self._interval = interval
+        self._name = name
+        self._busy = False
+        self._begun = asyncio.Event()
+        self._nudged = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to flush."""
+        self._task = asyncio.create_task(self._run(), name=f"pyfly acknowledge {self._name}")
+
+    def begin(self) -> None:
+        """Note that messages are in work."""
+        self._busy = True
+        self._begun.set()
+
+    def idle(self) -> None:
+        """Note that everything in work is settled."""
+        self._busy = False
+        self._nudged.set()
+
+    def nudge(self) -> None:
+        """Flush soon."""
+        self._nudged.set()
+
+    async def stop(self) -> None:
+        """End without a last flush; a flush that is under way is cancelled."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    async def _run(self) -> None:
+        while True:
+            await self._begun.wait()
+            self._begun.clear()
+            while True:
+                await self._interval_or_nudge()
+                busy = self._busy
+                try:
+                    await self._flush()
+                except asyncio.CancelledError:
+                    # Not ours if nobody cancelled this task: a client's future was cancelled.
+                    if self._task is None or self._task.cancelling():
+                        raise
+                    logger.exception("listener %s: acknowledging was cancelled", self._name)
+                    continue
+                except Exception:  # an error nobody mapped must not end all acknowledgement
+                    logger.exception("listener %s: acknowledging failed", self._name)
+                    continue
+                if not busy:
+                    break
+
+    async def _interval_or_nudge(self) -> None:
+        try:
+            async with asyncio.timeout(self._interval):
+                await self._nudged.wait()
+        except TimeoutError:
+            return
+        self._nudged.clear()

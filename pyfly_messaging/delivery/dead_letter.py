@@ -1,0 +1,72 @@
+"""The copy of a spent message that goes to the dead-letter topic."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from pyfly_messaging.message import Message
+
+ORIGINAL_TOPIC = "x-pyfly-original-topic"
+ORIGINAL_GROUP = "x-pyfly-original-group"
+ATTEMPTS = "x-pyfly-attempts"
+EXCEPTION = "x-pyfly-exception"
+EXCEPTION_MESSAGE = "x-pyfly-exception-message"
+DEAD_LETTERED_AT = "x-pyfly-dead-lettered-at"
+
+# Brokers bound the size of headers (RabbitMQ: one frame of 128 KiB for all of them), and an
+# exception's text has no bound at all.
+_LONGEST_TEXT = 1000
+
+PublishDeadLetter = Callable[[Message, BaseException], Awaitable[None]]
+"""Publish a dead letter (the exception is what spent it); return when the broker confirmed it."""
+
+
+def qualified_name(cls: type) -> str:
+    """Return the name of a class as logs, headers and ``fatal_exceptions`` write it."""
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def dead_letter(
+    message: Message,
+    topic: str,
+    *,
+    group: str | None,
+    attempts: int,
+    error: BaseException,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Message:
+    """Return ``message`` as it goes to ``topic``: value, key and headers as they were, and why.
+
+    Args:
+        message: The spent message.
+        topic: The dead-letter topic.
+        group: The group whose handler gave up; without one the header is left out.
+        attempts: How often it was tried.
+        error: What the last attempt raised.
+        now: The clock.
+
+    """
+    headers = dict(message.headers)
+    headers[ORIGINAL_TOPIC] = message.topic
+    if group is None:
+        headers.pop(ORIGINAL_GROUP, None)
+    else:
+        headers[ORIGINAL_GROUP] = group
+    headers[ATTEMPTS] = str(attempts)
+    headers[EXCEPTION] = qualified_name(type(error))
+    headers[EXCEPTION_MESSAGE] = text_of(error)
+    headers[DEAD_LETTERED_AT] = now().isoformat(timespec="milliseconds")
+    return Message(topic, message.value, message.key, headers)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says, bounded, as text that can be encoded."""
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - user code; its failure must not lose a message
+        text = f"(its text is not available: {type(broken).__name__})"
+    # Lone surrogates cannot be encoded as UTF-8, which both brokers need.
+    return text[:_LONGEST_TEXT].encode("utf-8", "backslashreplace").decode()

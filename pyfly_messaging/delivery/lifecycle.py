@@ -1,0 +1,57 @@
+"""Start and stop: all or nothing, idempotent, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class Lifecycle:
+    """Serialises starts and stops.
+
+    Args:
+        open_: Connects and begins to consume.
+        close: Releases everything that ``open_`` has acquired so far, however far it came; must
+            never hang.
+
+    Attributes:
+        running: Between a start that succeeded and the next stop.
+
+    """
+
+    def __init__(
+        self, open_: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.running = False
+        self._open = open_
+        self._close = close
+        self._clean = True
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Open, unless it is open. What a failed or cancelled start left is closed again."""
+        async with self._lock:
+            if self.running:
+                return
+            if not self._clean:  # a stop was cancelled on the way
+                await self._finish()
+            self._clean = False
+            try:
+                await self._open()
+            except BaseException:
+                await self._finish()
+                raise
+            self.running = True
+
+    async def stop(self) -> None:
+        """Close what is open. A stop that was cancelled is finished by the next one."""
+        async with self._lock:
+            if not self._clean:
+                await self._finish()
+
+    async def _finish(self) -> None:
+        try:
+            await self._close()
+        finally:
+            self.running = False  # a close that was cancelled has closed some of it
+        self._clean = True

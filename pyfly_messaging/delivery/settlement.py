@@ -1,0 +1,277 @@
+"""The one place that decides what becomes of a message: settled, tried again, or dead-lettered.
+
+`Settlement.attempt` runs the handler. It answers None when the message is settled, that is when
+the handler succeeded or the dead letter is confirmed, so that it may be acknowledged; or a `Retry`,
+which says how long to wait and is called for the next attempt. Nobody waits here: whoever drives
+(see ``lanes``) does, so a pause never holds up what may go on, and a stop cuts it short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pyfly_messaging.delivery.dead_letter import (
+    PublishDeadLetter,
+    dead_letter,
+    qualified_name,
+    text_of,
+)
+from pyfly_messaging.delivery.retry import Random, backoff
+from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import ListenerPolicy
+
+logger = logging.getLogger("pyfly_messaging.delivery")
+
+# The least pause before a dead letter is published again: that goes on for as long as it takes,
+# and without a retry_delay it would do so without any pause. Seconds.
+_BURY_AGAIN_AFTER = 1.0
+
+
+class Retry(Protocol):
+    """A message that is not settled yet.
+
+    Attributes:
+        delay: Seconds to wait before the next attempt.
+
+    """
+
+    delay: float
+
+    async def __call__(self) -> Retry | None:
+        """Try again; None means that the message is settled."""
+        ...
+
+    async def failed(self, error: BaseException) -> Retry | None:
+        """Count this attempt as failed: it ended together with the task that ran it."""
+        ...
+
+
+class Settlement:
+    """Runs one subscription's handler for a message and decides what follows.
+
+    Args:
+        subscription: The handler and its policy.
+        publish_dead_letter: How to publish a dead letter and have it confirmed.
+        on_spent: Called with what spent a message, whether it is dead-lettered or dropped.
+        draw: The source of jitter.
+        now: The clock that dates dead letters.
+
+    """
+
+    __slots__ = (
+        "_draw",
+        "_handler",
+        "_now",
+        "_on_spent",
+        "_publish_dead_letter",
+        "subscription",
+    )
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        publish_dead_letter: PublishDeadLetter,
+        *,
+        on_spent: Callable[[BaseException], None] | None = None,
+        draw: Random = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.subscription = subscription
+        self._publish_dead_letter = publish_dead_letter
+        self._on_spent = on_spent
+        self._draw = draw
+        self._now = now
+        timeout = subscription.policy.timeout
+        self._handler = (
+            subscription.handler if timeout is None else _within(subscription.handler, timeout)
+        )
+
+    def first(self, message: Message) -> Retry:
+        """Return the first attempt as a step that is still to be made."""
+        return _NextAttempt(self, message, 0, 0.0)
+
+    async def attempt(self, message: Message, failures: int = 0) -> Retry | None:
+        """Run the handler, after ``failures`` attempts that failed.
+
+        Raises:
+            asyncio.CancelledError: The task that runs the handler was cancelled. That is no
+                failure: the message is not settled and goes back to the broker.
+
+        """
+        try:
+            await self._handler(message)
+        except asyncio.CancelledError as error:
+            _reraise_if_cancelled(error)
+            return await self.failed(message, error, failures + 1)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - where a delivery is settled
+            return await self.failed(message, error, failures + 1)
+        return None
+
+    async def failed(
+        self, message: Message, error: BaseException, attempts: int = 1
+    ) -> Retry | None:
+        """Decide what follows the failed attempt number ``attempts`` (from 1)."""
+        policy = self.subscription.policy
+        if attempts <= policy.retries and not is_fatal(policy, error):
+            delay = backoff(policy, attempts, self._draw)
+            logger.warning(
+                "listener %s: attempt %d of %d failed on topic %s, next in %.3g s: %s",
+                self.subscription.name,
+                attempts,
+                policy.retries + 1,
+                message.topic,
+                delay,
+                describe(error),
+            )
+            return _NextAttempt(self, message, attempts, delay)
+        return await self._spent(message, error, attempts)
+
+    async def _spent(self, message: Message, error: BaseException, attempts: int) -> Retry | None:
+        policy, name = self.subscription.policy, self.subscription.name
+        if self._on_spent is not None:
+            self._on_spent(error)
+        topic = policy.dead_letter_topic_for(message.topic)
+        if topic is None:
+            logger.error(
+                "listener %s: message on topic %s dropped after %d attempts (dead_letter is off)",
+                name,
+                message.topic,
+                attempts,
+                exc_info=error,
+            )
+            return None
+        letter = dead_letter(
+            message,
+            topic,
+            group=self.subscription.group,
+            attempts=attempts,
+            error=error,
+            now=self._now,
+        )
+        logger.error(
+            "listener %s: message on topic %s goes to %s after %d attempts",
+            name,
+            message.topic,
+            topic,
+            attempts,
+            exc_info=error,
+        )
+        return await _DeadLetter(self, letter, error)()
+
+    async def bury(self, letter: Message, error: BaseException, failures: int) -> Retry | None:
+        """Publish a dead letter; a publish that fails is tried again for as long as it takes."""
+        try:
+            await self._publish_dead_letter(letter, error)
+        except asyncio.CancelledError as refusal:
+            _reraise_if_cancelled(refusal)
+            return self._not_buried(letter, error, failures + 1, refusal)
+        except Exception as refusal:  # noqa: BLE001 - where a delivery is settled
+            return self._not_buried(letter, error, failures + 1, refusal)
+        return None
+
+    def _not_buried(
+        self, letter: Message, error: BaseException, failures: int, refusal: BaseException
+    ) -> Retry:
+        pause = backoff(self.subscription.policy, failures, self._draw)
+        delay = max(pause, _BURY_AGAIN_AFTER)
+        logger.warning(
+            "listener %s: dead letter to %s not confirmed, the message stays"
+            " unacknowledged, next try in %.3g s: %s",
+            self.subscription.name,
+            letter.topic,
+            delay,
+            describe(refusal),
+        )
+        return _DeadLetter(self, letter, error, failures, delay)
+
+
+class _NextAttempt:
+    """The next attempt of a handler that failed."""
+
+    __slots__ = ("_attempts", "_message", "_settlement", "delay")
+
+    def __init__(
+        self, settlement: Settlement, message: Message, attempts: int, delay: float
+    ) -> None:
+        self.delay = delay
+        self._settlement = settlement
+        self._message = message
+        self._attempts = attempts
+
+    async def __call__(self) -> Retry | None:
+        return await self._settlement.attempt(self._message, self._attempts)
+
+    async def failed(self, error: BaseException) -> Retry | None:
+        return await self._settlement.failed(self._message, error, self._attempts + 1)
+
+
+class _DeadLetter:
+    """The next try to have a dead letter confirmed."""
+
+    __slots__ = ("_error", "_failures", "_letter", "_settlement", "delay")
+
+    def __init__(
+        self,
+        settlement: Settlement,
+        letter: Message,
+        error: BaseException,
+        failures: int = 0,
+        delay: float = 0.0,
+    ) -> None:
+        self.delay = delay
+        self._settlement = settlement
+        self._letter = letter
+        self._error = error
+        self._failures = failures
+
+    async def __call__(self) -> Retry | None:
+        return await self._settlement.bury(self._letter, self._error, self._failures)
+
+    async def failed(self, error: BaseException) -> Retry | None:
+        return self  # the letter is still not confirmed, whatever ended the task
+
+
+def is_fatal(policy: ListenerPolicy, error: BaseException) -> bool:
+    """Tell whether the policy says that no retry can mend this exception."""
+    for fatal in policy.fatal_exceptions:
+        if isinstance(fatal, str):
+            if any(fatal in {cls.__name__, qualified_name(cls)} for cls in type(error).__mro__):
+                return True
+        elif isinstance(error, fatal):
+            return True
+    return False
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line for a log."""
+    return f"{qualified_name(type(error))}: {text_of(error)}".partition("\n")[0]
+
+
+def _within(
+    handler: Callable[[Message], Awaitable[None]], timeout: float
+) -> Callable[[Message], Awaitable[None]]:
+    async def limited(message: Message) -> None:
+        async with asyncio.timeout(timeout):
+            await handler(message)
+
+    return limited
+
+
+def _reraise_if_cancelled(error: asyncio.CancelledError) -> None:
+    """Let a cancellation of the running task pass.
+
+    A handler can also raise ``CancelledError`` on its own, most often by awaiting a future that
+    somebody cancelled. Nobody cancelled the delivery then, and treating it as such would deliver
+    the message for ever: it is a failed attempt like any other.
+    """
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise error

@@ -1,0 +1,259 @@
+"""Everything about one setting: what it takes, what it means, what it is and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from pyfly_messaging.settings.catalogue import (
+    ANY_NAME,
+    PREFIX,
+    Setting,
+    canonical,
+    canonical_name,
+    catalogue,
+    dotted,
+    full,
+)
+from pyfly_messaging.settings.environment import naming
+from pyfly_messaging.settings.origins import Entry
+from pyfly_messaging.settings.provider import entry_point_names
+from pyfly_messaging.settings.secrets import MASK, mask_value
+from pyfly_messaging.settings.values import as_text, shown, value_at
+from pyfly_messaging.settings.wording import limits, type_label
+
+if TYPE_CHECKING:
+    from pyfly_messaging.settings.root import MessagingSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What there is to know about a setting or a section.
+
+    Attributes:
+        setting: The full dotted name.
+        type: What it takes, in words.
+        default: The default as text, empty for a section.
+        choices: The only values, where there are such.
+        limits: The limits of the value, in words.
+        variable: The environment variable.
+        yaml: The keys from the root of a file.
+        meaning: What it does.
+        optional: Whether it can be none.
+        secret: Whether its value is never shown.
+        deprecated: Reason, since and replacement, empty when it is not.
+        children: For a section: name and meaning of what is in it.
+        current: The effective value as text, empty without settings.
+        origin: Where the effective value comes from.
+        overridden: What it overrides: origin and value as text, the nearest first.
+
+    """
+
+    setting: str
+    type: str
+    default: str = ""
+    choices: tuple[Any, ...] = ()
+    limits: tuple[str, ...] = ()
+    variable: str = ""
+    yaml: tuple[str, ...] = ()
+    meaning: str = ""
+    optional: bool = False
+    secret: bool = False
+    deprecated: str = ""
+    children: tuple[tuple[str, str], ...] = ()
+    current: str = ""
+    origin: str = ""
+    overridden: tuple[tuple[str, str], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the explanation as plain data for JSON."""
+        return asdict(self)
+
+
+def explain(
+    setting: str,
+    settings: MessagingSettings | None = None,
+    settings_cls: type[BaseModel] | None = None,
+) -> Explanation:
+    """Explain a setting or a section.
+
+    Args:
+        setting: Its dotted name, with or without ``pyfly.messaging``, in either spelling, or the
+            name of its environment variable. Empty for the whole.
+        settings: Loaded settings, for the current value and its origin.
+        settings_cls: The class to explain, `MessagingSettings` by default.
+
+    Raises:
+        LookupError: There is no such setting; the text suggests one.
+
+    """
+    cls = settings_cls or (type(settings) if settings is not None else _default_class())
+    cls = _with_adapter(setting, cls)
+    path = setting_path(setting, cls)
+    # A key below options is explained as the options it is one of.
+    node = catalogue(cls).find(path) or catalogue(cls).find(path[:-1])
+    if node is None:
+        raise LookupError(f"{full(path)} is not a setting")
+    current, origin, overridden = _current(node, path, settings)
+    mark = node.deprecation
+    section = node.shape in {"section", "named"}
+    inside = node.shape == "free" and len(path) > len(node.path)
+    return Explanation(
+        setting=full(_placeholders(path)),
+        type="an argument of the client" if inside else type_label(node),
+        default="" if section or inside else _default(node),
+        choices=node.choices,
+        limits=tuple(limits(node)),
+        variable="" if section else naming(cls).variable(_placeholders(path)),
+        yaml=(*PREFIX.split("."), *(part.replace("_", "-") for part in _placeholders(path))),
+        meaning=node.description,
+        optional=node.optional,
+        secret=node.secret,
+        deprecated=f"{mark.reason} (since {mark.since})"
+        + (f"; use {full(mark.target)}" if mark.target else "")
+        if mark
+        else "",
+        children=_children(node),
+        current=current,
+        origin=origin,
+        overridden=overridden,
+    )
+
+
+def render_explanation(explanation: Explanation) -> str:
+    """Return an explanation as text of several lines."""
+    e = explanation
+    rows = [("type", ", ".join((e.type, *e.limits)) + (", or none" if e.optional else ""))]
+    if not e.children:
+        rows += [("default", e.default), ("variable", e.variable)]
+    rows.append(("in YAML", ": ".join(e.yaml) + ":"))
+    if e.secret:
+        rows.append(("secret", "its value is never shown"))
+    if e.deprecated:
+        rows.append(("deprecated", e.deprecated))
+    if e.current:
+        rows += [("current", e.current), ("from", e.origin)]
+        rows += [("overrides", f"{origin} = {value}") for origin, value in e.overridden]
+    if e.children:
+        width = max(len(name) for name, _ in e.children)
+        rows += [("", f"{name.ljust(width)}  {meaning}") for name, meaning in e.children]
+    body = "\n".join(f"  {name.ljust(10)}  {value}".rstrip() for name, value in rows)
+    return f"{e.setting}\n  {e.meaning}\n{body}" if e.meaning else f"{e.setting}\n{body}"
+
+
+def setting_path(setting: str, settings_cls: type[BaseModel]) -> tuple[str, ...]:
+    """Return the path of a setting from its name, in any of the spellings `explain` takes.
+
+    Raises:
+        LookupError: There is no such setting; the text suggests one.
+
+    """
+    root = catalogue(settings_cls)
+    text, parts = setting.strip(), _parts(setting, settings_cls)
+    path: list[str] = []
+    node: Setting = root
+    for part in parts:
+        child = node.item if node.shape == "named" else node.children.get(canonical(part))
+        if node.shape == "free":
+            path.append(canonical(part))
+            break
+        if child is None:
+            raise LookupError(_unknown(text, part, path, node, root))
+        path.append(_name(part) if node.shape == "named" else child.key)
+        node = child
+    return tuple(path)
+
+
+def _parts(setting: str, settings_cls: type[BaseModel]) -> list[str]:
+    names = naming(settings_cls)
+    text = setting.strip()
+    if text.upper().startswith(names.prefix) and names.prefix:
+        return text[len(names.prefix) :].lower().split(names.delimiter)
+    return [part for part in text.removeprefix(PREFIX).strip(".:").split(".") if part]
+
+
+def _with_adapter(setting: str, settings_cls: type[BaseModel]) -> type[BaseModel]:
+    """Return the class with the section of an installed adapter that is asked for, or with all."""
+    parts = _parts(setting, settings_cls)
+    if parts and canonical(parts[0]) in catalogue(settings_cls).children:
+        return settings_cls
+    from pyfly_messaging.settings.extension import with_adapters
+
+    return with_adapters(settings_cls, parts[:1] or None)
+
+
+def _name(part: str) -> str:
+    return ANY_NAME if part in {ANY_NAME, "<name>"} else canonical_name(part)
+
+
+def _placeholders(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("<name>" if part == ANY_NAME else part for part in path)
+
+
+def _unknown(text: str, part: str, path: list[str], node: Setting, root: Setting) -> str:
+    from pyfly_messaging.settings.suggest import closest
+
+    others = entry_point_names() if node is root else ()
+    near = closest(part, [*node.names(), *others])
+    leaves = {leaf.name: leaf.dotted for leaf in root.leaves()}
+    ending = f".{dotted(tuple(text.split('.')))}"
+    below = next((leaf.dotted for leaf in root.leaves() if leaf.dotted.endswith(ending)), "")
+    if below:
+        meant = below
+    elif near is None:
+        found = closest(part, leaves)
+        meant = leaves[found] if found else ""
+    else:
+        meant = ".".join([*(name.replace("_", "-") for name in path), near])
+    hint = f'; did you mean "{meant}"?' if meant else f"; there are: {', '.join(node.names())}"
+    return f"{text!r} is not a setting{hint}"
+
+
+def _default(node: Setting) -> str:
+    if node.default is PydanticUndefined:
+        return "must be given"
+    return as_text(node, shown(node, node.default))
+
+
+def _children(node: Setting) -> tuple[tuple[str, str], ...]:
+    section = node.item if node.item is not None else node
+    return tuple(
+        (child.name, child.description)
+        for child in section.children.values()
+        if child.deprecation is None
+    )
+
+
+def _current(
+    node: Setting, path: tuple[str, ...], settings: MessagingSettings | None
+) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    if settings is None or node.shape in {"section", "named"} or ANY_NAME in path:
+        return "", "", ()
+    value = value_at(settings, path)
+    if value is PydanticUndefined:
+        return "", "", ()
+    entries: list[Entry] = settings.provenance.entries.get(path, [])
+    plain = shown(node, value)
+    if entries and entries[0].shown == MASK:
+        plain = entries[0].shown
+    origin = settings.provenance.effective(path)
+    if isinstance(value, Mapping) and value:
+        # Each key has an origin of its own, and may be the content of a secret file.
+        given = {key: settings.provenance.winner((*path, key)) for key in value}
+        plain = {
+            key: entry.shown if entry is not None else mask_value(value[key], str(key))
+            for key, entry in given.items()
+        }
+        origin = next((entry.origin for entry in given.values() if entry is not None), origin)
+    found = [(str(entry.origin), as_text(node, entry.shown)) for entry in entries[1:]]
+    return as_text(node, plain), str(origin), tuple(found)
+
+
+def _default_class() -> type[BaseModel]:
+    from pyfly_messaging.settings.root import MessagingSettings
+
+    return MessagingSettings

@@ -1,0 +1,123 @@
+"""What every section of the settings is: a frozen model that keeps its secrets to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from pyfly_messaging.settings.secrets import MASK, looks_secret
+
+CONFLICT = "settings_conflict"
+
+
+def kebab(name: str) -> str:
+    """Return a field's name as it is written in YAML."""
+    return name.replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Settings that are valid each by itself and wrong together.
+
+    Attributes:
+        code: The stable code of the diagnostic.
+        fields: Dotted names below the section, the one to point at first.
+        message: What is wrong, without values.
+        help: What to do.
+
+    """
+
+    code: str
+    fields: tuple[str, ...]
+    message: str
+    help: str
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, without unknown keys, its inputs hidden from every error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        # Validators are built by the first load, not by the import of this package.
+        defer_build=True,
+        # Only on the way out: a validation alias would make the environment and YAML disagree.
+        alias_generator=AliasGenerator(serialization_alias=kebab),
+    )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield what is wrong between the fields of this section."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _check_conflicts(self) -> Self:
+        if conflicts := tuple(self.conflicts()):
+            message = "; ".join(conflict.message for conflict in conflicts)
+            raise PydanticCustomError(
+                CONFLICT,
+                message.replace("{", "{{").replace("}", "}}"),
+                {"conflicts": conflicts},
+            )
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _hide_inputs(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Validate; raise errors that carry no input, not even in their attributes."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            title, details = error.title, without_inputs(error)
+        raise ValidationError.from_exception_data(title, details, hide_input=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in type(self).model_fields:
+            raise frozen(type(self).__name__, name)
+        super().__setattr__(name, value)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return quiet(super().__repr_args__())
+
+
+def quiet(pairs: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any]]:
+    """Yield what a repr shows of a model: text in free options may come from secret files."""
+    for name, value in pairs:
+        if isinstance(value, Mapping):
+            yield name, {key: _quiet(str(key), item) for key, item in value.items()}
+        elif name is not None and looks_secret(name) and isinstance(value, str | bytes):
+            yield name, MASK
+        else:
+            yield name, value
+
+
+def frozen(model: str, name: str) -> ValidationError:
+    """Return the error of a change to a frozen model; pydantic's own would repeat the value."""
+    detail = InitErrorDetails(type="frozen_instance", loc=(name,), input=None)
+    return ValidationError.from_exception_data(model, [detail], hide_input=True)
+
+
+def _quiet(name: str, value: Any) -> Any:
+    plain = isinstance(value, bool | int | float | BaseModel)
+    return value if plain and not looks_secret(name) else MASK
+
+
+def without_inputs(error: ValidationError) -> list[InitErrorDetails]:
+    """Return the errors of ``error`` without the values that caused them."""
+    details: list[InitErrorDetails] = []
+    for line in error.errors(include_url=False, include_input=False):
+        message = line["msg"].replace("{", "{{").replace("}", "}}")
+        kind = PydanticCustomError(line["type"], message, line.get("ctx"))
+        details.append(InitErrorDetails(type=kind, loc=line["loc"], input=None))
+    return details

@@ -1,0 +1,116 @@
+"""The types of single settings, each with what it is for people and for editors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from pyfly_messaging.settings.models import readers as read
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value is, for people and for editors; metadata of a type, which pydantic ignores.
+
+    Attributes:
+        label: In words.
+        schema: As JSON Schema.
+        as_written: Whether a YAML scalar counts as it is written, whatever YAML would make of it.
+        many: Whether it is a list.
+
+    """
+
+    label: str
+    schema: dict[str, Any] = field(hash=False)
+    as_written: bool = False
+    many: bool = False
+
+
+_ANY_TEXT = {"type": ["string", "number", "boolean"]}
+_DURATION = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {
+            "type": "string",
+            "pattern": r"^\s*(\d+(\.\d*)?|\.\d+|(\d+(\.\d+)?(ms|s|m|h|d|MS|S|M|H|D))+)\s*$",
+        },
+    ]
+}
+_NO_DURATION = {"anyOf": [*_DURATION["anyOf"], {"type": "null"}, {"enum": ["none", "null"]}]}
+_TOPIC_SCHEMA = {"type": ["string", "number"], "pattern": r"^[A-Za-z0-9._-]{1,249}$"}
+_DEAD_LETTER_SCHEMA = {"type": ["string", "number"], "pattern": r"^([A-Za-z0-9._-]|\{topic\})+$"}
+
+
+def _list_schema(item: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [{"type": "string"}, {"type": "array", "items": item}]}
+
+
+Whole = Annotated[
+    int,
+    BeforeValidator(read.read_whole),
+    Kind(
+        "whole number",
+        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^[+-]?\d+$"}]},
+    ),
+]
+Number = Annotated[
+    float,
+    BeforeValidator(read.read_number),
+    Kind(
+        "number",
+        {
+            "anyOf": [
+                {"type": "number"},
+                {"type": "string", "pattern": r"^[+-]?[\d.]+([eE][+-]?\d+)?$"},
+            ]
+        },
+    ),
+]
+Flag = Annotated[
+    bool,
+    BeforeValidator(read.read_flag),
+    Kind("true or false", {"anyOf": [{"type": "boolean"}, {"enum": ["true", "false"]}]}),
+]
+Text = Annotated[str, BeforeValidator(read.read_text), Kind("text", _ANY_TEXT, as_written=True)]
+Secret = Annotated[
+    SecretStr, BeforeValidator(read.read_secret), Kind("secret text", _ANY_TEXT, as_written=True)
+]
+Duration = Annotated[float, BeforeValidator(read.read_seconds), Kind("duration", _DURATION)]
+Deadline = Annotated[Duration, Field(gt=0)]
+OptionalDeadline = Annotated[
+    Annotated[float, Field(gt=0)] | None,
+    BeforeValidator(read.read_optional_seconds),
+    Kind("duration, or none", _NO_DURATION),
+]
+WholeSeconds = Annotated[
+    int, BeforeValidator(read.read_whole_seconds), Kind("duration in whole seconds", _DURATION)
+]
+Port = Annotated[Whole, Field(ge=1, le=65535)]
+Host = Annotated[
+    str, BeforeValidator(read.read_host), Kind("host name or address", _ANY_TEXT, as_written=True)
+]
+Topic = Annotated[
+    str, BeforeValidator(read.read_topic), Kind("topic", _TOPIC_SCHEMA, as_written=True)
+]
+DeadLetterTopic = Annotated[
+    str,
+    BeforeValidator(read.read_dead_letter_topic),
+    Kind("topic, may contain {topic}", _DEAD_LETTER_SCHEMA, as_written=True),
+]
+Acks = BeforeValidator(read.read_acks)
+Servers = Annotated[
+    tuple[Annotated[str, BeforeValidator(read.read_server)], ...],
+    NoDecode,
+    BeforeValidator(read.at_least_one),
+    BeforeValidator(read.read_list),
+    Kind("list of host:port", _list_schema({"type": "string"}), as_written=True, many=True),
+]
+ExceptionNames = Annotated[
+    tuple[Annotated[str, BeforeValidator(read.read_exception_name)], ...],
+    NoDecode,
+    BeforeValidator(read.read_list),
+    Kind("list of exception names", _list_schema({"type": "string"}), as_written=True, many=True),
+]

@@ -1,0 +1,222 @@
+"""What every case stands on: brokers that are stopped afterwards, names, waits with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
+
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import ListenerPolicy, Timeouts
+from pyfly_messaging.ports import AppliesPolicies, MessageBrokerPort, MessageHandler
+from pyfly_messaging.testing.conformance.capabilities import Capabilities
+from pyfly_messaging.testing.conformance.probe import Probe
+
+T = TypeVar("T")
+
+QUICK = ListenerPolicy(retries=2, retry_delay=0.01, retry_max_delay=0.05, retry_jitter=0.0)
+"""The policy of the kit's brokers where a case does not ask for another."""
+
+_names = itertools.count(1)
+
+
+class HandlerError(Exception):
+    """What the kit's handlers raise."""
+
+
+class Stage:
+    """The base of all cases, and what an adapter's suite fills in.
+
+    Attributes:
+        capabilities: What the adapter claims.
+        deadline: Seconds for each wait, and for publish, start and stop of the brokers.
+
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    deadline: ClassVar[float] = 30.0
+
+    _brokers: list[MessageBrokerPort]
+    _publishes: list[asyncio.Task[None]]
+    _gates: list[asyncio.Event]
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        """Return a new broker, not started; every call is another instance.
+
+        Args:
+            policy: Of subscriptions that come without one.
+            timeouts: Of publish, start and stop.
+
+        """
+        raise NotImplementedError
+
+    def make_unreachable_broker(
+        self, *, policy: ListenerPolicy, timeouts: Timeouts
+    ) -> MessageBrokerPort:
+        """Return a broker at an address where nobody answers; for ``unreachable``."""
+        raise NotImplementedError
+
+    async def publish_foreign(
+        self, topic: str, value: bytes | None, headers: Mapping[str, bytes]
+    ) -> None:
+        """Publish with the client library alone, as a stranger would; for ``foreign``.
+
+        ``value`` is None for a tombstone, where the broker has such a thing.
+        """
+        raise NotImplementedError
+
+    def play(self, case: Coroutine[Any, Any, None], limit: float) -> None:
+        """Run a case to its end, in an event loop of its own."""
+        __tracebackhide__ = True
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(self._play(case, limit))
+
+    async def _play(self, case: Coroutine[Any, Any, None], limit: float) -> None:
+        __tracebackhide__ = True
+        self._brokers, self._publishes, self._gates = [], [], []
+        try:
+            await self.within(case, "the end of the case", limit)
+        except BaseException:
+            await self._strike()
+            raise
+        for result in await self._strike():
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _strike(self) -> list[BaseException | None]:
+        """End what the case began; return what became of each broker's stop."""
+        for gate in self._gates:
+            gate.set()
+        stops = (self.stop(broker) for broker in self._brokers)
+        results = await asyncio.gather(*stops, return_exceptions=True)
+        for publish in self._publishes:
+            publish.cancel()
+        await asyncio.gather(*self._publishes, return_exceptions=True)
+        return results
+
+    def broker(
+        self, policy: ListenerPolicy = QUICK, *, shutdown: float | None = None
+    ) -> MessageBrokerPort:
+        """Return a new broker that is stopped after the case."""
+        timeouts = Timeouts(
+            publish=self.deadline, startup=self.deadline, shutdown=shutdown or self.deadline
+        )
+        broker = self.make_broker(policy=policy, timeouts=timeouts)
+        self._brokers.append(broker)
+        return broker
+
+    def name(self, what: str = "kit") -> str:
+        """Return a name for a topic or group that nobody else uses."""
+        return f"{what}-{secrets.token_hex(4)}-{next(_names)}"
+
+    def probe(self, then: Callable[[Message], Awaitable[object]] | None = None) -> Probe:
+        """Return a handler that notes what it is given."""
+        return Probe(then, deadline=self.deadline)
+
+    def gate(self) -> asyncio.Event:
+        """Return an event that holds handlers, and that is set after the case at the latest."""
+        gate = asyncio.Event()
+        self._gates.append(gate)
+        return gate
+
+    async def listening(
+        self,
+        then: Callable[[Message], Awaitable[object]] | None = None,
+        *,
+        policy: ListenerPolicy = QUICK,
+        topic: str | None = None,
+        group: str | None = None,
+        shutdown: float | None = None,
+    ) -> tuple[MessageBrokerPort, str, Probe]:
+        """Return a started broker, a topic, and the handler that listens there in a named group."""
+        broker, probe = self.broker(policy, shutdown=shutdown), self.probe(then)
+        topic = topic or self.name()
+        await broker.subscribe(topic, probe, group or self.name("group"))
+        await self.start(broker)
+        return broker, topic, probe
+
+    async def burying(
+        self,
+        then: Callable[[Message], Awaitable[object]],
+        *,
+        policy: ListenerPolicy = QUICK,
+        group: str | None = None,
+    ) -> tuple[MessageBrokerPort, str, Probe, Probe]:
+        """Return what `listening` does, and the handler that gets the dead letters."""
+        broker, topic = self.broker(policy), self.name()
+        probe, letters = self.probe(then), self.probe()
+        await broker.subscribe(topic, probe, group or self.name("group"))
+        target = policy.dead_letter_topic_for(topic)
+        if target is not None:
+            await broker.subscribe(target, letters, self.name("letters"))
+        await self.start(broker)
+        return broker, topic, probe, letters
+
+    async def listen(
+        self,
+        broker: MessageBrokerPort,
+        topic: str,
+        handler: MessageHandler,
+        group: str | None = None,
+        *,
+        policy: ListenerPolicy | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Subscribe with a policy or a name; for ``policies``."""
+        applies = cast("AppliesPolicies", broker)
+        await applies.subscribe(topic, handler, group, policy=policy, name=name)
+
+    async def hand_over(
+        self, broker: MessageBrokerPort, topic: str, *values: bytes, key: bytes | None = b"key"
+    ) -> None:
+        """Publish one value after the other, for handlers that will wait.
+
+        Returns when the broker has them. Where a publish waits for the handlers (capability
+        ``settles_on_publish``) it goes on in a task of its own.
+        """
+        for value in values:
+            publish = asyncio.create_task(broker.publish(topic, value, key=key))
+            self._publishes.append(publish)
+            if self.capabilities.settles_on_publish:
+                await turns()
+            else:
+                await publish
+
+    async def start(self, broker: MessageBrokerPort) -> None:
+        """Start a broker; fail when it hangs."""
+        await self.within(broker.start(), "start() to return", 2 * self.deadline)
+
+    async def stop(self, broker: MessageBrokerPort) -> None:
+        """Stop a broker; fail when it hangs."""
+        await self.within(broker.stop(), "stop() to return", 2 * self.deadline)
+
+    async def within(self, step: Awaitable[T], what: str, seconds: float | None = None) -> T:
+        """Return what a step returns.
+
+        Raises:
+            AssertionError: It is not over within ``seconds``, by default the suite's deadline.
+
+        """
+        __tracebackhide__ = True
+        seconds = seconds or self.deadline
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await step
+        except TimeoutError:
+            if limit.expired():
+                raise AssertionError(f"waited {seconds:g} s for {what}") from None
+            raise
+
+
+async def fail(message: Message) -> NoReturn:
+    """Fail, whatever the message is."""
+    raise HandlerError(f"no use for {message.value[:40]!r}")
+
+
+async def turns(count: int = 20) -> None:
+    """Let everything that is ready run, ``count`` times over."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,0 +1,184 @@
+"""Names, options, strays and acknowledgements of the RabbitMQ adapter, without a broker."""
+
+import inspect
+import logging
+from collections import deque
+
+import aio_pika
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pyfly_messaging import Message, RabbitSettings
+from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
+from pyfly_messaging.adapters.rabbitmq.options import ELSEWHERE, KNOWN, Options
+from pyfly_messaging.adapters.rabbitmq.strays import HAND_BACKS, Strays, dead_letter_topic
+from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
+from pyfly_messaging.delivery.ledger import Ledger
+from pyfly_messaging.errors import PublishError
+from pyfly_messaging.message import check_topic
+from pyfly_messaging.ports import MessageBrokerPort
+
+
+def topology(**settings: object) -> Topology:
+    return Topology(RabbitSettings.model_validate(settings))
+
+
+def test_the_adapter_is_a_broker() -> None:
+    """The adapter has the four methods of the port, and needs no broker to be made."""
+    assert isinstance(RabbitMQAdapter(), MessageBrokerPort)
+    assert isinstance(RabbitMQAdapter("amqp://user:pw@host/", "my-app"), MessageBrokerPort)
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    """A URL that is none is refused at construction, and its password is not repeated."""
+    with pytest.raises(ValidationError) as caught:
+        RabbitMQAdapter("http://user:s3cret@host/")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "group", "expected"),
+    [
+        ({}, "shop", Queue("shop")),
+        ({}, None, Queue("pyfly.orders")),
+        ({"queue_naming": "group-topic"}, "shop", Queue("shop.orders")),
+        ({"queue_naming": "group-topic"}, None, Queue("pyfly.orders")),
+        ({"broadcast": "instance"}, None, Queue("pyfly.orders", own=True)),
+        ({"broadcast": "instance"}, "shop", Queue("shop")),
+    ],
+)
+def test_names_of_queues(settings: dict[str, str], group: str | None, expected: Queue) -> None:
+    """A queue is named after its group, else after its topic, as the settings say."""
+    assert topology(**settings).queue("orders", group) == expected
+
+
+def test_a_queue_name_that_is_too_long_is_refused() -> None:
+    """A group and a topic that are too long together are refused before anything is declared."""
+    with pytest.raises(ValueError, match="255"):
+        topology(queue_naming="group-topic").queue("t" * 200, "g" * 200)
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_strays_always_have_a_dead_letter_topic(routing_key: str) -> None:
+    """A routing key that is no topic of ours has a dead-letter topic all the same."""
+    check_topic(dead_letter_topic(routing_key))
+
+
+def test_options_are_the_clients_arguments() -> None:
+    """Each argument of aio-pika's connection is an option, or names the setting that gives it."""
+    given_by_us = {"loop", "connection_class", "kwargs"}
+    arguments = set(inspect.signature(aio_pika.connect).parameters) - given_by_us
+    arguments |= {parameter.name for parameter in aio_pika.Connection.PARAMETERS}
+    assert arguments <= {*KNOWN, *ELSEWHERE}
+    assert {*KNOWN} - arguments == {"name", "auth"}  # which aiormq reads from its URL
+
+
+def test_options_go_where_they_belong() -> None:
+    """The options name the connections, and go to the client, its URL and its socket."""
+    options = Options.of(
+        {"name": "shop", "auth": "external", "interleave": 1, "client_properties": {"a": "b"}}
+    )
+    assert options.client_properties("consuming") == {"connection_name": "shop consuming", "a": "b"}
+    assert options.query == {"auth": "external"}
+    assert options.socket == {"interleave": 1}
+
+
+async def test_a_stray_is_handed_back_and_then_spent(caplog: pytest.LogCaptureFixture) -> None:
+    """A stray is handed back five times, each message for itself, and its dead letter says why."""
+    letters: list[tuple[Message, str]] = []
+
+    async def bury(letter: Message, topic: str) -> None:
+        letters.append((letter, topic))
+
+    strays = Strays(bury)
+    message = Message("topic", b"1", b"k", {"a": "b"})
+    with caplog.at_level(logging.WARNING):
+        assert [strays.spent(message, "id") for _ in range(HAND_BACKS)] == [False] * HAND_BACKS
+    assert caplog.text.count("no handler of this process") == 1
+    assert not strays.spent(message, "another id"), "another message that is alike"
+    assert not strays.spent(message, None)
+    assert strays.spent(message, "id")
+    await strays.bury(message, "group")
+    ((letter, topic),) = letters
+    assert (letter.topic, letter.value, letter.key, topic) == ("topic.dlt", b"1", b"k", "topic")
+    assert letter.headers["x-pyfly-original-group"] == "group"
+    assert "no handler listens" in letter.headers["x-pyfly-exception-message"]
+
+
+def test_strays_without_an_id_are_told_by_what_they_are() -> None:
+    """Messages without an id are counted by value and key; the oldest are forgotten in time."""
+    strays = Strays(_never)
+    for _ in range(HAND_BACKS):
+        assert not strays.spent(Message("topic", b"1"), None)
+    assert not strays.spent(Message("topic", b"1", b"key"), None)
+    assert strays.spent(Message("topic", b"1"), None)
+    for _ in range(HAND_BACKS):
+        strays.spent(Message("topic", b"old"), None)
+    for number in range(10_000):
+        strays.spent(Message("topic", str(number).encode()), None)
+    assert not strays.spent(Message("topic", b"old"), None)
+
+
+async def _never(letter: Message, topic: str) -> None:
+    raise AssertionError
+
+
+async def test_a_dead_letter_that_fails_is_the_callers() -> None:
+    """A stray whose dead letter is not confirmed is not settled."""
+
+    async def bury(letter: Message, topic: str) -> None:
+        raise PublishError("no")
+
+    with pytest.raises(PublishError):
+        await Strays(bury).bury(Message("topic", b""), None)
+
+
+class RabbitChannel:
+    """What RabbitMQ does with acknowledgements: an unknown delivery tag closes the channel."""
+
+    def __init__(self, tags: range) -> None:
+        self.unacknowledged = deque(tags)
+        self.acknowledged: set[int] = set()
+
+    def acknowledge(self, tag: int, *, multiple: bool) -> None:
+        assert tag in self.unacknowledged, f"unknown delivery tag {tag}"
+        done = [t for t in self.unacknowledged if t == tag or (multiple and t < tag)]
+        self.acknowledged.update(done)
+        self.unacknowledged = deque(t for t in self.unacknowledged if t not in done)
+
+    def reject(self, tag: int) -> None:
+        assert tag in self.unacknowledged
+        self.unacknowledged.remove(tag)
+
+
+@given(st.data())
+def test_only_what_is_settled_is_acknowledged(data: st.DataObject) -> None:
+    """However messages settle and strays return, nothing unsettled is acknowledged, nor twice."""
+    count = data.draw(st.integers(1, 12))
+    channel, ledger = RabbitChannel(range(1, count + 1)), Ledger()
+    ledger.take(range(1, count + 1))
+    strays = data.draw(st.sets(st.integers(1, count)))
+    settled: set[int] = set()
+    for tag in data.draw(st.permutations(range(1, count + 1))):
+        if tag in strays:
+            ledger.withdraw(tag)
+            channel.reject(tag)
+        else:
+            ledger.settle(tag)
+            settled.add(tag)
+        if data.draw(st.booleans()):
+            flush(ledger, channel)
+            assert channel.acknowledged <= settled
+    flush(ledger, channel)
+    assert channel.acknowledged == settled
+    assert not channel.unacknowledged
+
+
+def flush(ledger: Ledger, channel: RabbitChannel) -> None:
+    up_to, singles = ledger.acknowledgeable()
+    for tag in singles:
+        channel.acknowledge(tag, multiple=False)
+    if up_to is not None:
+        channel.acknowledge(up_to, multiple=True)

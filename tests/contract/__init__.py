@@ -1,0 +1,1 @@
+"""The conformance kit on our three adapters, and nothing else."""

@@ -1,0 +1,173 @@
+"""TLS, SASL and permissions on a real Kafka: who is let in, and what is never printed."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pyfly_messaging.errors import AuthenticationError, PublishError
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import Timeouts
+from tests.brokers import KafkaCluster
+from tests.integration.test_kafka_support import (
+    Inbox,
+    make_adapter,
+    nothing_left,
+    running,
+    unique,
+)
+
+pytestmark = pytest.mark.kafka
+
+USERS = {"alice": "correct horse", "bob": "battery staple"}
+AT_ONCE = 10.0  # of a startup timeout of 30
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[dict[str, KafkaCluster]]:
+    """Four brokers: each combination of TLS and SASL."""
+    with (
+        KafkaCluster() as plain,
+        KafkaCluster(tls=True) as tls,
+        KafkaCluster(sasl=USERS) as sasl,
+        KafkaCluster(sasl=USERS, client_certificates=True) as both,
+    ):
+        yield {"plain": plain, "tls": tls, "sasl": sasl, "both": both}
+
+
+def login(user: str = "alice", password: str = "correct horse", way: str = "PLAIN") -> Any:
+    """Return the settings of somebody who logs in."""
+    return {"mechanism": way, "username": user, "password": password}
+
+
+def trusting(cluster: KafkaCluster, **more: Any) -> Any:
+    """Return the settings of somebody who trusts a cluster's authority."""
+    return {"enabled": True, "ca_file": str(cluster.ca_file), **more}
+
+
+@pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("kind", ["sasl", "both"])
+async def test_users_are_let_in(secured: dict[str, KafkaCluster], kind: str, way: str) -> None:
+    """Each mechanism works, with TLS and a client's certificate and without."""
+    cluster, inbox, topic = secured[kind], Inbox(), unique()
+    settings: dict[str, Any] = {"sasl": login(way=way)}
+    if kind == "both":
+        made = cluster.certificates
+        settings["tls"] = trusting(
+            cluster,
+            cert_file=str(made.client),
+            key_file=str(made.client_encrypted_key),
+            key_password=made.client_key_password,
+        )
+    adapter = make_adapter(cluster.bootstrap_servers, **settings)
+    await adapter.subscribe(topic, inbox, "group")
+    async with running(adapter):
+        await adapter.publish(topic, b"value")
+        assert await inbox.has(1) == [b"value"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "says"),
+    [
+        ("sasl", {"sasl": login(password="wrong")}, r"kafka\.sasl"),
+        ("sasl", {"sasl": login(password="wrong", way="SCRAM-SHA-512")}, r"kafka\.sasl"),
+        ("sasl", {"sasl": login(user="mallory")}, r"kafka\.sasl"),
+        ("sasl", {}, r"set kafka\.sasl\.mechanism to .*PLAIN"),
+        ("sasl", {"sasl": login(), "tls": {"enabled": True}}, r"set kafka\.tls\.enabled: false"),
+        ("plain", {"sasl": login()}, r"remove kafka\.sasl"),
+        ("plain", {"tls": {"enabled": True}}, r"set kafka\.tls\.enabled: false"),
+        ("tls", {}, r"set kafka\.tls\.enabled: true"),
+        ("tls", {"sasl": login()}, r"set kafka\.tls\.enabled: true"),
+        ("tls", {"tls": {"enabled": True}}, r"kafka\.tls\.\* \(ca-file"),
+        ("both", {"tls": "trusting", "sasl": login()}, r"kafka\.tls\.\* .*cert-file"),
+    ],
+    ids=str,
+)
+async def test_who_is_refused_learns_why_at_once(
+    secured: dict[str, KafkaCluster], kind: str, settings: dict[str, Any], says: str
+) -> None:
+    """A refusal is an AuthenticationError long before the startup timeout, and names the setting."""
+    cluster = secured[kind]
+    if settings.get("tls") == "trusting":
+        settings = {**settings, "tls": trusting(cluster)}
+    adapter = make_adapter(cluster.bootstrap_servers, **settings)
+    await adapter.subscribe(unique(), Inbox(), "group")
+    async with nothing_left():
+        before = time.monotonic()
+        with pytest.raises(AuthenticationError, match=says) as caught:
+            await adapter.start()
+        assert time.monotonic() - before < AT_ONCE
+    assert "horse" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+async def test_an_unverified_certificate_is_accepted_when_asked_for(
+    secured: dict[str, KafkaCluster],
+) -> None:
+    """With `verify: false` any certificate will do."""
+    cluster = secured["tls"]
+    adapter = make_adapter(cluster.bootstrap_servers, tls={"enabled": True, "verify": False})
+    async with running(adapter):
+        await adapter.publish(unique(), b"value")
+
+
+async def test_no_password_and_no_payload_is_logged(
+    secured: dict[str, KafkaCluster], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With every logger at DEBUG neither the password nor what messages carry is printed."""
+    cluster, inbox, topic = secured["sasl"], Inbox(), unique()
+    with caplog.at_level(logging.DEBUG):
+        for way in ("PLAIN", "SCRAM-SHA-256"):
+            adapter = make_adapter(cluster.bootstrap_servers, sasl=login(way=way))
+            await adapter.subscribe(topic, inbox, unique("group"))
+            async with running(adapter):
+                message = Message(topic, b"PAYLOAD", b"KEY", {"name": "HEADER"})
+                await adapter.publish(topic, b"PAYLOAD", key=b"KEY", headers={"name": "HEADER"})
+                await adapter.publish_many([message])
+                await inbox.has(2)
+        wrong = make_adapter(cluster.bootstrap_servers, sasl=login(password="battery horse"))
+        with pytest.raises(AuthenticationError):
+            await wrong.start()
+    assert any(record.name == "aiokafka.conn" for record in caplog.records)
+    for secret in ("horse", "PAYLOAD", "KEY", "HEADER"):
+        assert secret not in caplog.text
+    assert "horse" not in repr(adapter.__dict__)
+
+
+@pytest.mark.slow
+async def test_what_the_user_may_not_do_is_said() -> None:
+    """Without permission a publish fails at once, and so does the start of a listener."""
+    rules = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:alice;User:ANONYMOUS",
+    }
+    with KafkaCluster(sasl=USERS, config=rules) as cluster:
+        servers, topic = cluster.bootstrap_servers, unique()
+        async with running(owner := make_adapter(servers, sasl=login())):
+            await owner.publish(topic, b"value")
+        guest_login = login("bob", "battery staple")
+        guest = make_adapter(servers, sasl=guest_login, topics="ignore", idempotence=False, acks=1)
+        async with running(guest):
+            before = time.monotonic()
+            with pytest.raises(PublishError, match="TopicAuthorizationFailed"):
+                await guest.publish(topic, b"value")
+            assert time.monotonic() - before < AT_ONCE
+        await guest.subscribe(topic, Inbox(), "group")
+        async with nothing_left():
+            before = time.monotonic()
+            with pytest.raises(AuthenticationError, match="may do"):
+                await guest.start()
+            assert time.monotonic() - before < AT_ONCE
+
+
+async def test_a_wrong_password_is_not_tried_for_long(secured: dict[str, KafkaCluster]) -> None:
+    """However long a start may take, a wrong password ends it after one attempt."""
+    adapter = make_adapter(
+        secured["sasl"].bootstrap_servers,
+        sasl=login(password="wrong"),
+        timeouts=Timeouts(startup=3600),
+    )
+    with pytest.raises(AuthenticationError, match="SaslAuthenticationFailed"):
+        await adapter.start()

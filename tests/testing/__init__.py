@@ -1,0 +1,1 @@
+"""Tests of what `pyfly_messaging.testing` offers."""

@@ -1,0 +1,95 @@
+"""Faults of retry and dead letters."""
+
+import asyncio
+
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import ListenerPolicy
+from pyfly_messaging.ports import MessageHandler
+
+from .base import Fault, Make, quietly
+
+
+class SwallowsErrors(Fault):
+    """Takes a handler that failed for one that succeeded."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def swallow(message: Message) -> None:
+            await quietly(handler(message))
+
+        return swallow
+
+
+class DropsWhatIsSpent(Fault):
+    """Writes no dead letters."""
+
+    def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
+        return policy.replace(dead_letter=False)
+
+
+class RetriesForEver(Fault):
+    """Never gives a message up."""
+
+    def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
+        return policy.replace(retries=1_000_000)
+
+
+class RetriesAtOnce(Fault):
+    """Makes no pause before a retry."""
+
+    def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
+        return policy.replace(retry_delay=0.0)
+
+
+class KnowsNoFatalException(Fault):
+    """Retries what cannot be mended."""
+
+    def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
+        return policy.replace(fatal_exceptions=(), retry_delay=0.001, retry_max_delay=0.001)
+
+
+class HasNoTimeout(Fault):
+    """Lets an attempt take as long as it takes."""
+
+    def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
+        return policy.replace(timeout=None)
+
+
+class SaysNothingInDeadLetters(Fault):
+    """Does not say where a dead letter comes from."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def without(message: Message) -> None:
+            own = {n: text for n, text in message.headers.items() if not n.startswith("x-pyfly-")}
+            await handler(Message(message.topic, message.value, message.key, own))
+
+        return without
+
+
+class RetriesEveryHandler(Fault):
+    """Calls every handler again when one of them has failed."""
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self._together: dict[str, list[MessageHandler]] = {}
+
+    async def subscribe(
+        self,
+        topic: str,
+        handler: MessageHandler,
+        group: str | None = None,
+        *,
+        policy: ListenerPolicy | None = None,
+        name: str | None = None,
+    ) -> None:
+        if group is not None:
+            await super().subscribe(topic, handler, group)
+            return
+        handlers = self._together.setdefault(topic, [])
+        handlers.append(handler)
+        if len(handlers) > 1:
+            return
+
+        async def call_all(message: Message) -> None:
+            await asyncio.gather(*(each(message) for each in handlers))
+
+        await super().subscribe(topic, call_all)

@@ -1,0 +1,149 @@
+"""The kit catches a faulty adapter: each fault is shown by the case that names it."""
+
+import pytest
+
+from pyfly_messaging.adapters.memory import InMemoryMessageBroker
+from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
+from pyfly_messaging.policy import ListenerPolicy, Timeouts
+from pyfly_messaging.ports import MessageBrokerPort
+from pyfly_messaging.testing.conformance import Capabilities, ConformanceSuite
+from tests.brokers import RabbitCluster
+
+from .faults import delivery, failure, lifecycle, messages
+from .faults.base import Fault
+
+FAULTS: list[tuple[type[Fault], str]] = [
+    (delivery.AcknowledgesFirst, "test_failed_attempt_is_repeated"),
+    (delivery.AcknowledgesFirst, "test_one_at_a_time"),
+    (delivery.AcknowledgesFirst, "test_cancelled_message_comes_again_after_a_restart"),
+    (delivery.SettlesWhatItCancels, "test_cancelled_message_comes_again_after_a_restart"),
+    (delivery.LosesAtStop, "test_cancelled_message_comes_again_after_a_restart"),
+    (delivery.LosesAtStop, "test_message_between_attempts_comes_again_after_a_restart"),
+    (delivery.ForgetsKeys, "test_order_of_each_key_at_higher_concurrency"),
+    (delivery.ForgetsKeys, "test_one_at_a_time_for_each_key"),
+    (delivery.HasNoOrder, "test_one_at_a_time"),
+    (delivery.IsNeverConcurrent, "test_concurrency_is_reached"),
+    (delivery.IsNeverConcurrent, "test_retry_holds_up_its_own_key_only"),
+    (delivery.ExceedsConcurrency, "test_concurrency_is_not_exceeded"),
+    (delivery.IgnoresGroups, "test_group_shares_messages_in_turn"),
+    (delivery.SharesWithoutGroup, "test_every_listener_without_group_gets_every_message"),
+    (failure.RetriesEveryHandler, "test_only_the_failed_handler_is_retried"),
+    (failure.SwallowsErrors, "test_failed_attempt_is_repeated"),
+    (failure.DropsWhatIsSpent, "test_dead_letter_is_the_message_unchanged"),
+    (failure.RetriesForEver, "test_retries_come_after_the_first_attempt"),
+    (failure.RetriesAtOnce, "test_retries_wait_longer_each_time"),
+    (failure.SaysNothingInDeadLetters, "test_dead_letter_says_why_it_is_one"),
+    (failure.KnowsNoFatalException, "test_fatal_exception_is_not_retried"),
+    (failure.HasNoTimeout, "test_attempt_over_its_timeout_has_failed"),
+    (messages.DropsHeaders, "test_message_is_what_was_published"),
+    (messages.DropsHeaders, "test_headers_in_any_script"),
+    (messages.TakesValuesForText, "test_every_byte_in_a_value"),
+    (messages.TakesValuesForText, "test_wrong_types_to_publish"),
+    (messages.TakesEmptyForNone, "test_empty_key"),
+    (lifecycle.PublishesAtAnyTime, "test_publish_before_start_raises"),
+    (lifecycle.PublishesAtAnyTime, "test_publish_after_stop_raises"),
+    (lifecycle.StartsLater, "test_message_right_after_start_is_seen"),
+    (lifecycle.SubscribesLater, "test_subscribe_on_a_running_broker"),
+    (lifecycle.SubscribesTwice, "test_same_subscription_twice"),
+    (lifecycle.StopsInTheBackground, "test_stop_lets_a_running_handler_finish"),
+    (lifecycle.StopsInTheBackground, "test_nothing_is_handled_after_stop"),
+    (lifecycle.StopsAtOnce, "test_stop_lets_a_running_handler_finish"),
+    (lifecycle.NeverStops, "test_stop_cancels_after_its_timeout"),
+    (lifecycle.LeavesATask, "test_nothing_is_left_behind"),
+]
+
+
+class Sound(ConformanceSuite):
+    """The in-memory broker with nothing wrong."""
+
+    capabilities = Capabilities(redelivers=True, key_order=True, settles_on_publish=True)
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        return InMemoryMessageBroker(policy=policy, timeouts=timeouts)
+
+
+class Faulty(Sound):
+    """The same with a fault, and little patience."""
+
+    deadline = 0.5
+    fault: type[Fault] = Fault
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        def make(own: ListenerPolicy) -> InMemoryMessageBroker:
+            return InMemoryMessageBroker(policy=own, timeouts=timeouts)
+
+        return self.fault(make, policy)
+
+
+class Passing(Faulty):
+    """The sound broker behind a wrapper that does nothing."""
+
+    deadline = 30.0
+
+
+class DurableSound(ConformanceSuite):
+    """RabbitMQ with nothing wrong, where several instances share a group."""
+
+    capabilities = Capabilities(durable=True, groups_across_instances=True)
+    url = ""
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        return RabbitMQAdapter(self.url, policy=policy, timeouts=timeouts)
+
+
+class DurableFaulty(DurableSound):
+    """The same with a fault, and little patience."""
+
+    deadline = 2.0
+    fault: type[Fault] = Fault
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        def make(own: ListenerPolicy) -> RabbitMQAdapter:
+            return RabbitMQAdapter(self.url, policy=own, timeouts=timeouts)
+
+        return self.fault(make, policy)
+
+
+@pytest.mark.parametrize(
+    ("fault", "case"), FAULTS, ids=[f"{fault.__name__}-{case}" for fault, case in FAULTS]
+)
+def test_fault_is_caught(fault: type[Fault], case: str) -> None:
+    """A sound broker passes the case; with the fault it does not."""
+    getattr(Sound(), case)()
+    faulty = Faulty()
+    faulty.fault = fault
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        getattr(faulty, case)()
+
+
+@pytest.mark.parametrize("case", sorted({case for _, case in FAULTS}))
+def test_wrapping_is_no_fault(case: str) -> None:
+    """A broker that only passes everything on passes: it is the fault that is caught."""
+    getattr(Passing(), case)()
+
+
+DURABLE_FAULTS: list[tuple[type[Fault], str]] = [
+    (delivery.AcknowledgesFirst, "test_unfinished_message_goes_to_the_next_instance"),
+    (delivery.SettlesWhatItCancels, "test_unfinished_message_goes_to_the_next_instance"),
+    (delivery.SettlesWhatItCancels, "test_settled_messages_beside_an_unfinished_one"),
+    (failure.SwallowsErrors, "test_message_between_attempts_goes_to_the_next_instance"),
+    (delivery.NeverAcknowledges, "test_handled_message_is_settled"),
+    (delivery.PublishesLazily, "test_published_message_survives_its_publisher"),
+    (delivery.IsAloneInItsGroup, "test_instances_share_a_group"),
+    (delivery.IsAloneInItsGroup, "test_group_gets_what_came_while_it_was_away"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "case"),
+    DURABLE_FAULTS,
+    ids=[f"{fault.__name__}-{case}" for fault, case in DURABLE_FAULTS],
+)
+def test_durable_fault_is_caught(fault: type[Fault], case: str, rabbitmq: RabbitCluster) -> None:
+    """What shows only between instances is caught, too."""
+    sound, faulty = DurableSound(), DurableFaulty()
+    sound.url = faulty.url = rabbitmq.url
+    getattr(sound, case)()
+    faulty.fault = fault
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        getattr(faulty, case)()
