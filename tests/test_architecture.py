@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import pyfly_messaging
 
 ROOT = Path(__file__).parent.parent
@@ -51,14 +53,25 @@ def test_memory_needs_no_client() -> None:
 
 
 def test_public_names() -> None:
-    """The package offers the names of `__all__`, in order, and no others of its own."""
+    """The package offers the names of `__all__`, in order, each from its home, and no others."""
     assert list(pyfly_messaging.__all__) == sorted(pyfly_messaging.__all__)
-    own = {
-        name
-        for name, value in vars(pyfly_messaging).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("pyfly_")
-    }
-    assert own == set(pyfly_messaging.__all__) - {"MessageHandler"}
+    assert all(getattr(pyfly_messaging, name) is not None for name in pyfly_messaging.__all__)
+    assert set(pyfly_messaging.__all__) <= set(dir(pyfly_messaging))
+    with pytest.raises(AttributeError, match="has no attribute 'publish'"):
+        _ = pyfly_messaging.publish  # type: ignore[attr-defined]
+
+
+def test_functions_are_not_hidden_by_their_modules() -> None:
+    """`bootstrap` is the function, also after something imported the package of that name."""
+    code = (
+        "import pyfly_messaging.bootstrap.application\n"
+        "from pyfly_messaging import bootstrap, run\n"
+        "print(callable(bootstrap), callable(run))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "True True\n"
 
 
 def test_package_is_typed() -> None:

@@ -726,7 +726,7 @@ class TestRun:
         settings = settings_of(listeners={"nobody": {"retries": 1}})
         with pytest.raises(ConfigurationError, match="matches no listener") as caught:
             run(on_order, settings=settings)
-        assert [entry.name for entry in caught.traceback][1:] == ["run"]
+        assert [entry.name for entry in caught.traceback][1:] == ["run", "run_application"]
 
     def test_a_cancellation_without_a_signal_is_not_swallowed(
         self, settings: MessagingSettings

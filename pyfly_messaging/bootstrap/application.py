@@ -24,29 +24,12 @@ logger = logging.getLogger("pyfly_messaging")
 T = TypeVar("T")
 
 
-def bootstrap(
-    *sources: object,
-    settings: MessagingSettings | None = None,
-    broker: MessageBrokerPort | None = None,
+def application(
+    sources: Sequence[object],
+    settings: MessagingSettings | None,
+    broker: MessageBrokerPort | None,
 ) -> Application:
-    """Return the application that the sources make up, not started.
-
-    ::
-
-        async with bootstrap("shop.orders") as broker:
-            await broker.publish("orders", b"…")
-
-    Args:
-        sources: Modules and their dotted names (a package means its modules too), classes,
-            instances, and functions under ``@message_listener``.
-        settings: By default what the environment and ``pyfly.yaml`` say.
-        broker: What carries the messages, not started. By default the one bean that is a broker,
-            else what the settings choose. The application stops it.
-
-    Raises:
-        TypeError: ``settings`` or ``broker`` is something else.
-
-    """
+    """Return the application that `bootstrap` describes."""
     if settings is not None and not isinstance(settings, MessagingSettings):
         raise TypeError(
             f"settings must be MessagingSettings, got {type(settings).__name__}: write"

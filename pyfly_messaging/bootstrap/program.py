@@ -10,10 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pyfly_messaging.bootstrap.application import Application, bootstrap
+from pyfly_messaging.bootstrap.application import Application
 from pyfly_messaging.errors import ConfigurationError
-from pyfly_messaging.ports import MessageBrokerPort
-from pyfly_messaging.settings import MessagingSettings
 
 logger = logging.getLogger("pyfly_messaging")
 
@@ -23,31 +21,9 @@ _DEFAULTS: dict[signal.Signals, Callable[..., Any] | signal.Handlers] = {
 }
 
 
-def run(
-    *sources: object,
-    settings: MessagingSettings | None = None,
-    broker: MessageBrokerPort | None = None,
-) -> None:
-    """Run an application until SIGINT or SIGTERM; the blocking form of `bootstrap`.
-
-    The first signal stops the intake, lets running handlers finish, and returns; while the start
-    still tries to reach a broker, it gives up and returns. A second signal cancels what still runs
-    and exits with 128 + its number (130 or 143). The previous signal handlers are restored.
-
-    Args:
-        sources: As for `bootstrap`.
-        settings: As for `bootstrap`.
-        broker: As for `bootstrap`.
-
-    Raises:
-        RuntimeError: Outside of the main thread, which alone gets signals, or inside of a running
-            event loop.
-        SystemExit: A second signal came.
-        Exception: What `Application.start` and `Application.stop` raise.
-
-    """
+def run_application(application: Application) -> None:
+    """Run an application as `run` describes."""
     _check_place()
-    application = bootstrap(*sources, settings=settings, broker=broker)
     # None is a handler that was not set by Python, and that Python cannot set.
     previous = {n: now for n in _DEFAULTS if (now := signal.getsignal(n)) is not None}
     try:
