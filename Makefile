@@ -17,7 +17,8 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
 	@echo "Setting up $(VENV) (once, about a minute) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]' \
+		| sed -un 's/^Collecting \([^ ]*\).*/  \1/p'
 	@touch $@
 
 demo: $(READY) ## Run the order pipeline; PYFLY_MESSAGING__PROVIDER=kafka or rabbitmq switches the broker
@@ -46,6 +47,11 @@ brokers: $(READY) ## Run a Kafka and a RabbitMQ on their default ports until Ctr
 
 install-brokers: $(READY) ## Make sure that both brokers can be started
 	@$(BIN)/python -m tests.brokers --install
+
+schema: $(READY) ## Regenerate what is made from the settings and the kit: reference, schema, pages
+	@$(BIN)/pyfly-messaging config init --force
+	@$(BIN)/python -c 'from pyfly_messaging.settings.codes import render_codes as r; print(r(), end="")' > docs/configuration-errors.md
+	@$(BIN)/python -m tests.testing.guarantees
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,34 @@
+"""``config schema``: the JSON Schema of the file, for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyfly_messaging.cli.console import say
+from pyfly_messaging.cli.options import is_stdout, write
+from pyfly_messaging.settings.schema import json_schema
+
+
+def schema(
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="Where to; - is the standard output.")
+    ] = Path("-"),
+) -> None:
+    """Write the schema of pyfly.yaml, for editors.
+
+    It is JSON Schema, draft 7. A file names its schema in its first line:
+
+    # yaml-language-server: $schema=./pyfly.schema.json
+    """
+    write(output, schema_text())
+    if not is_stdout(output):
+        say(f"wrote {output}")
+
+
+def schema_text() -> str:
+    """Return the schema as the text of its file."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,79 @@
+"""``config validate``: is the configuration good, without connecting to anything."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from pyfly_messaging.cli.console import complain, put, wants_colour
+from pyfly_messaging.cli.options import NO_VALUE, AsJson, File, Profiles, split
+from pyfly_messaging.cli.reading import BAD_CONFIGURATION, complain_of, read
+from pyfly_messaging.cli.tables import facts, headline
+from pyfly_messaging.settings import MessagingSettings
+from pyfly_messaging.settings.checks import effective_provider
+from pyfly_messaging.settings.discovery import PLACES
+from pyfly_messaging.settings.origins import OriginKind
+from pyfly_messaging.settings.verdict import Verdict
+
+_SOURCES: dict[OriginKind, str] = {
+    "file": "in files",
+    "environment": "in the environment",
+    "dotenv": "in .env",
+    "secret-file": "in secret files",
+}
+
+
+def validate(
+    path: File = None,
+    profile: Profiles = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", metavar=NO_VALUE, help="Let warnings count as errors.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the configuration, without connecting to anything.
+
+    Exits with 0 and says what was read, or with 78 and a report on stderr that shows every
+    mistake at its place. With --json the report goes to stdout, in both cases.
+    """
+    verdict = read(path, split(profile))
+    warned = any(found.severity == "warning" for found in verdict.diagnostics)
+    bad = not verdict.ok or (strict and warned)
+    if as_json:
+        sys.stdout.write(f"{verdict.to_json()}\n")
+    elif bad:
+        complain_of(verdict)
+    else:
+        _praise(verdict)
+    raise typer.Exit(BAD_CONFIGURATION if bad else 0)
+
+
+def _praise(verdict: Verdict) -> None:
+    assert verdict.settings is not None  # noqa: S101 - a good verdict has settings
+    if verdict.diagnostics:
+        complain(verdict.render(colour=wants_colour(sys.stderr)) + "\n")
+    settings = verdict.settings
+    files = settings.provenance.files
+    read_from = ", ".join(files) or f"no file ({' or '.join(PLACES)})"
+    put(headline("valid", read_from), facts(_facts(settings, verdict)))
+
+
+def _facts(settings: MessagingSettings, verdict: Verdict) -> list[tuple[str, str]]:
+    provider = effective_provider(settings)
+    warnings = sum(found.severity == "warning" for found in verdict.diagnostics)
+    return [
+        ("provider", provider if provider == settings.provider else f"{provider} (auto)"),
+        ("profiles", ", ".join(settings.profiles) or "none"),
+        ("settings", _given(settings)),
+        ("warnings", str(warnings or "none")),
+    ]
+
+
+def _given(settings: MessagingSettings) -> str:
+    """Return how many settings are given, and where."""
+    found = Counter(entries[0].origin.kind for entries in settings.provenance.entries.values())
+    places = [f"{found[kind]} {where}" for kind, where in _SOURCES.items() if found[kind]]
+    return f"{', '.join(places)}" if places else "all at their defaults"
