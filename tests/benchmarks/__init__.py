@@ -1,0 +1,1 @@
+"""How fast the library is, beside the raw clients and the peers, in the same run."""
