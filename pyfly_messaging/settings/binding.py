@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pydantic import SecretStr
 
 from pyfly_messaging.settings.catalogue import Setting, canonical, canonical_name
+from pyfly_messaging.settings.deprecation import Deprecation
 from pyfly_messaging.settings.diagnostics import Diagnostic
 from pyfly_messaging.settings.given import Given, Key, distinct, is_model, show_key
 from pyfly_messaging.settings.layers import Layer
@@ -116,7 +117,7 @@ class Binder:
             self.layer.put(path, value, Entry(origin, shown))
         self.layer.entries |= reader.parts
         if setting.deprecation is not None:
-            self._deprecated(setting, path)
+            self._deprecated(setting.deprecation, path)
 
     def _null(self, setting: Setting, given: Given, path: tuple[str, ...]) -> None:
         if given.text is not None and not given.text.strip():
@@ -128,13 +129,10 @@ class Binder:
         else:
             self.layer.resets[path] = given.origin
 
-    def _deprecated(self, setting: Setting, path: tuple[str, ...]) -> None:
+    def _deprecated(self, mark: Deprecation, path: tuple[str, ...]) -> None:
         from pyfly_messaging.settings.complaints import deprecated
 
-        mark = setting.deprecation
-        if mark is None:
-            return
-        self.report(deprecated(setting, self.layer.entries[path].origin, path))
+        self.report(deprecated(mark, self.layer.entries[path].origin, path))
         if not mark.target or self.root.find(mark.target) is None:
             return
         value = self.layer.section(path[:-1])[path[-1]]

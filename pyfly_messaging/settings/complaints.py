@@ -6,6 +6,7 @@ import re
 
 from pyfly_messaging.settings.catalogue import PREFIX, Setting, canonical, dotted, full
 from pyfly_messaging.settings.codes import CODES
+from pyfly_messaging.settings.deprecation import Deprecation
 from pyfly_messaging.settings.diagnostics import Diagnostic, Related
 from pyfly_messaging.settings.given import Given, Key
 from pyfly_messaging.settings.origins import Origin
@@ -227,11 +228,8 @@ def lookalike_value(given: Given, path: tuple[str, ...]) -> Diagnostic | None:
     )
 
 
-def deprecated(setting: Setting, origin: Origin, path: tuple[str, ...]) -> Diagnostic:
+def deprecated(mark: Deprecation, origin: Origin, path: tuple[str, ...]) -> Diagnostic:
     """Say that a setting is deprecated, or that it has been removed."""
-    mark = setting.deprecation
-    if mark is None:
-        raise ValueError(f"{full(path)} is not deprecated")
     removed = mark.level == "error"
     return Diagnostic(
         code="CFG121" if removed else "CFG120",

@@ -90,3 +90,29 @@ def take_back(layers: Sequence[Layer]) -> dict[Path, Origin]:
         resets |= layer.resets
         idle |= {path: at for path, at in layer.resets.items() if at.kind == "file"}
     return idle
+
+
+def choose_forms(
+    layers: Sequence[Layer], section: str, forms: Mapping[str, frozenset[str]]
+) -> None:
+    """Of several forms in which one thing can be set, keep the one with the highest precedence.
+
+    An operator who sets ``…__RABBITMQ__HOST`` overrules the ``url`` of a file, and does not say
+    something else beside it. A form counts where its leading setting is given: a password alone
+    beside a URL of lower precedence is left to the check that reports both.
+
+    Args:
+        layers: The highest precedence first.
+        section: The section that has the forms.
+        forms: By the name of its leading setting, the names that belong to a form.
+
+    """
+    chosen: set[str] = set()
+    for layer in layers:
+        given = {path[1] for path in layer.entries if path[0] == section and len(path) == 2}
+        if chosen:
+            for form in forms.keys() - chosen:
+                for name in forms[form] & given:
+                    layer.drop((section, name))
+        else:
+            chosen = forms.keys() & given

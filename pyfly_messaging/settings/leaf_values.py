@@ -121,8 +121,9 @@ class LeafReader:
 
     def _free_scalar(self, given: Given, name: str) -> Any:
         self._check_one_line(given)
-        if given.source is not None and given.span is not None and not looks_secret(name):
-            given.source.show_value(*given.span)
+        harmless = isinstance(given.value, bool | int | float) and not looks_secret(name)
+        if given.source is not None and given.span is not None and harmless:
+            given.source.show(*given.span)
         text = self._expand(given)
         if text is None or text == given.text:
             return given.value

@@ -17,7 +17,7 @@ from pyfly_messaging.settings.discovery import Files
 from pyfly_messaging.settings.environment import Naming, naming
 from pyfly_messaging.settings.gathering import gather
 from pyfly_messaging.settings.inputs import Inputs, merged
-from pyfly_messaging.settings.layers import Layer, foreign, take_back
+from pyfly_messaging.settings.layers import Layer, choose_forms, foreign, take_back
 from pyfly_messaging.settings.origins import Origin, Path, Provenance
 from pyfly_messaging.settings.provider import BUILT_IN, entry_point_names
 from pyfly_messaging.settings.report import brief
@@ -202,6 +202,9 @@ class Load:
             from pyfly_messaging.settings.complaints import idle_null
 
             self.report(idle_null(path, origin))
+        for name, field in self.settings_cls.model_fields.items():
+            if forms := getattr(field.annotation, "forms", None):
+                choose_forms(self.layers, name, forms)
 
     def _with_excerpt(self, found: Diagnostic) -> Diagnostic:
         lines: list[ExcerptLine] = []

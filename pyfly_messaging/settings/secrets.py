@@ -8,43 +8,39 @@ from functools import lru_cache
 from itertools import pairwise
 
 MASK = "******"
-_WORDS = {
-    "password",
-    "passwd",
-    "passphrase",
-    "pwd",
-    "secret",
-    "secrets",
-    "token",
-    "credential",
-    "credentials",
-    "jaas",
-    "apikey",
-    "privatekey",
+_EXACT = {"pwd", "jaas", "secrets", "credentials"}
+_NEARLY = {
+    "password": 2,
+    "passphrase": 2,
+    "credential": 2,
+    "privatekey": 2,
+    "accesskey": 2,
+    "apikey": 1,
+    "passwd": 1,
+    "secret": 1,
+    "token": 1,
 }
-_LONG_WORDS = ("password", "passwd", "passphrase", "secret", "token", "credential")
-_PAIRS = {("api", "key"), ("private", "key"), ("access", "key"), ("pass", "phrase")}
-_ENDINGS = ("password", "passwd", "passphrase", "secret", "token", "apikey", "credential")
+"""Names of secrets, and how many slips in them are forgiven: a misspelt key hides its value too."""
 _SPLIT = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 _USER = re.compile(r"[\w.%-]*")
 
 
+@lru_cache(maxsize=4096)
 def looks_secret(name: str) -> bool:
     """Tell whether a key or a variable of this name holds a secret."""
     words = [word.lower() for word in _SPLIT.split(name) if word]
-    if any(_nearly_secret(word) for word in words):
+    if not _EXACT.isdisjoint(words):
         return True
-    return any(word in _WORDS or word.endswith(_ENDINGS) for word in words) or any(
-        pair in _PAIRS for pair in pairwise(words)
-    )
+    whole = "".join(words)
+    if any(known in whole for known in _NEARLY):
+        return True
+    return any(map(_nearly_secret, {*words, *map("".join, pairwise(words)), whole}))
 
 
-@lru_cache(maxsize=1024)
 def _nearly_secret(word: str) -> bool:
-    """Tell whether a word is a secret's name with one slip in it."""
     from pyfly_messaging.settings.suggest import edit_distance
 
-    return any(edit_distance(word, known, 2) < 2 for known in _LONG_WORDS)
+    return any(edit_distance(word, known, n + 1) <= n for known, n in _NEARLY.items())
 
 
 def mask_url(text: str) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pyfly_messaging.settings import provider, providers
+from pyfly_messaging.settings import MessagingSettings, provider, providers
+from pyfly_messaging.settings.catalogue import catalogue
 from pyfly_messaging.settings.placeholders import expand, read_secret
 from pyfly_messaging.settings.scalars import resolve
 from pyfly_messaging.settings.secrets import looks_secret, mask_url, mask_value
@@ -45,7 +46,8 @@ class TestSecrets:
         [
             "password", "key-password", "sslPassword", "DB_PASSWORD", "api_key", "apikey",
             "auth-token", "secret", "client_secret", "sasl.jaas.config", "passphrase",
-            "private-key", "pasword", "sasl_plain_password", "credentials",
+            "private-key", "pasword", "sasl_plain_password", "credentials", "pa ssword", "passwrt",
+            "sslpassword", "AWS_SECRET_ACCESS_KEY", "Pass-Word",
         ],
     )  # fmt: skip
     def test_secret(self, name: str) -> None:
@@ -58,6 +60,11 @@ class TestSecrets:
     def test_harmless(self, name: str) -> None:
         """These do not."""
         assert not looks_secret(name)
+
+    def test_settings(self) -> None:
+        """Of the settings themselves only passwords look like secrets."""
+        found = {leaf.name for leaf in catalogue(MessagingSettings).leaves()}
+        assert {name for name in found if looks_secret(name)} == {"password", "key-password"}
 
     @pytest.mark.parametrize(
         ("url", "masked"),

@@ -84,17 +84,17 @@ error[CFG012]: duplicate key 'provider'
 def test_two_places_in_two_files(folder: Path) -> None:
     """A second place elsewhere is named below."""
     (folder / "pyfly.yaml").write_text(below_messaging("rabbitmq:\n  url: amqp://a:hunter2@mq/"))
-    (folder / "pyfly-dev.yaml").write_text(below_messaging("rabbitmq:\n  host: mq"))
+    (folder / "pyfly-dev.yaml").write_text(below_messaging("rabbitmq:\n  port: 5673"))
     report = validate(profiles=["dev"], environ={}).render()
     assert (
         report
         == """\
-error[CFG202]: pyfly.messaging.rabbitmq: url and host are both set
+error[CFG202]: pyfly.messaging.rabbitmq: url and port are both set
  --> pyfly.yaml:4:12
   |
 4 |       url: amqp://a:******@mq/
   |            ^^^^^^^^^^^^^^^^^^^
-  = pyfly-dev.yaml:4:13: host is set here
+  = pyfly-dev.yaml:4:13: port is set here
   = help: use either url, or host, port, username, password and virtual-host
 
 1 error"""

@@ -477,3 +477,16 @@ class TestIsolation:
         write(folder, "provider: kafka", "test.yaml")
         with isolated(path="test.yaml"):
             assert MessagingSettings().provider == "kafka"
+
+
+def test_address_form_with_higher_precedence_wins(tmp_path: Path) -> None:
+    """Host and port from the environment overrule the URL of a file, and the reverse."""
+    path = tmp_path / "pyfly.yaml"
+    path.write_text("pyfly:\n  messaging:\n    rabbitmq:\n      url: amqp://a:b@file/\n")
+    environ = {"PYFLY_MESSAGING__RABBITMQ__HOST": "mq", "PYFLY_MESSAGING__RABBITMQ__PORT": "5673"}
+    rabbitmq = MessagingSettings.load(path, environ=environ).rabbitmq
+    assert (rabbitmq.address.host, rabbitmq.address.port) == ("mq", 5673)
+    path.write_text("pyfly:\n  messaging:\n    rabbitmq:\n      host: file\n")
+    environ = {"PYFLY_MESSAGING__RABBITMQ__URL": "amqp://a:b@mq:5674/"}
+    rabbitmq = MessagingSettings.load(path, environ=environ).rabbitmq
+    assert (rabbitmq.address.host, rabbitmq.address.port) == ("mq", 5674)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     AliasGenerator,
@@ -56,6 +56,9 @@ class Section(BaseModel):
         # Only on the way out: a validation alias would make the environment and YAML disagree.
         alias_generator=AliasGenerator(serialization_alias=kebab),
     )
+
+    forms: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Fields that say the same thing in different forms, by the leading field of each form."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield what is wrong between the fields of this section."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
@@ -33,6 +33,11 @@ def _url(value: object) -> SecretStr:
 
 class RabbitSettings(Section):
     """How to reach RabbitMQ, and with which guarantees. Durations are seconds."""
+
+    forms: ClassVar[Mapping[str, frozenset[str]]] = {
+        "url": frozenset({"url"}),
+        "host": frozenset(_PARTS),
+    }
 
     url: Annotated[SecretStr, BeforeValidator(_url)] = Field(
         default=SecretStr(DEFAULT_URL),
