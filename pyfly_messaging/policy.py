@@ -6,6 +6,7 @@ keyword of ``@message_listener``.
 
 from __future__ import annotations
 
+import builtins
 import math
 from dataclasses import dataclass, fields
 from dataclasses import replace as _replace
@@ -33,7 +34,8 @@ class ListenerPolicy:
             is logged and dropped.
         dead_letter_topic: Where spent messages go; ``{topic}`` stands for the listener's topic.
         fatal_exceptions: Exceptions that no retry can mend, as classes or by name
-            (``"ValueError"``, ``"shop.errors.InvalidOrder"``); their subclasses too.
+            (``"ValueError"``; one that is not built in with its module,
+            ``"shop.errors.InvalidOrder"``); their subclasses too.
 
     Raises:
         TypeError: A field of the wrong type.
@@ -73,6 +75,11 @@ class ListenerPolicy:
                 isinstance(fatal, type) and issubclass(fatal, BaseException)
             ):
                 raise TypeError(f"fatal_exceptions takes classes and names, got {fatal!r}")
+            if isinstance(fatal, str) and "." not in fatal and not _is_built_in(fatal):
+                raise ValueError(
+                    f"fatal_exceptions: {fatal!r} is no built-in exception; write the name of an"
+                    " exception of your own with its module: 'shop.errors.InvalidOrder'"
+                )
 
     def replace(self, **changes: Any) -> ListenerPolicy:
         """Return this policy with other values for some of its fields.
@@ -128,6 +135,11 @@ class Timeouts:
 
 POLICY_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(ListenerPolicy))
 """The one set of names: policy fields, decorator keywords and configuration keys."""
+
+
+def _is_built_in(name: str) -> bool:
+    found = getattr(builtins, name, None)
+    return isinstance(found, type) and issubclass(found, BaseException)
 
 
 def _whole(name: str, value: Any, *, at_least: int) -> None:

@@ -243,7 +243,7 @@ def is_fatal(policy: ListenerPolicy, error: BaseException) -> bool:
     """Tell whether the policy says that no retry can mend this exception."""
     for fatal in policy.fatal_exceptions:
         if isinstance(fatal, str):
-            if any(fatal in {cls.__name__, qualified_name(cls)} for cls in type(error).__mro__):
+            if any(fatal == qualified_name(cls) for cls in type(error).__mro__):
                 return True
         elif isinstance(error, fatal):
             return True

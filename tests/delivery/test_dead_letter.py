@@ -1,0 +1,103 @@
+"""The copy of a spent message."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pyfly_messaging.delivery.dead_letter import dead_letter, qualified_name, text_of
+from pyfly_messaging.message import Message
+
+NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+
+
+class Broken(Exception):
+    """An exception that cannot say what happened."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def letter_of(message: Message, error: BaseException, group: str | None = "billing") -> Message:
+    return dead_letter(
+        message, "orders.dlt", group=group, attempts=4, error=error, now=lambda: NOON
+    )
+
+
+def test_it_carries_the_message_and_the_reason() -> None:
+    """Value, key and headers are unchanged; six headers say where from, why and when."""
+    message = Message("orders", b"\x00value", b"key", {"trace": "1"})
+    letter = letter_of(message, ValueError("no such order"))
+    assert letter == Message(
+        "orders.dlt",
+        b"\x00value",
+        b"key",
+        {
+            "trace": "1",
+            "x-pyfly-original-topic": "orders",
+            "x-pyfly-original-group": "billing",
+            "x-pyfly-attempts": "4",
+            "x-pyfly-exception": "ValueError",
+            "x-pyfly-exception-message": "no such order",
+            "x-pyfly-dead-lettered-at": "2024-05-01T12:00:00.123+00:00",
+        },
+    )
+    assert message.headers == {"trace": "1"}
+
+
+def test_without_a_group_there_is_no_group_header() -> None:
+    """A listener without a group leaves the header out, also one of an earlier dead letter."""
+    message = Message("orders", b"v", None, {"x-pyfly-original-group": "earlier"})
+    assert "x-pyfly-original-group" not in letter_of(message, ValueError(), None).headers
+
+
+def test_a_dead_letter_that_is_spent_says_the_last_reason() -> None:
+    """Headers of an earlier dead letter are replaced."""
+    first = letter_of(Message("orders", b"v"), ValueError("first"))
+    second = dead_letter(
+        first, "orders.dlt.dlt", group="undertaker", attempts=1, error=KeyError("second")
+    )
+    assert second.headers["x-pyfly-original-topic"] == "orders.dlt"
+    assert second.headers["x-pyfly-original-group"] == "undertaker"
+    assert second.headers["x-pyfly-attempts"] == "1"
+    assert second.headers["x-pyfly-exception"] == "KeyError"
+    assert second.headers["x-pyfly-exception-message"] == "'second'"
+
+
+def test_the_clock_is_utc_by_default() -> None:
+    """Without a clock of its own a dead letter is dated now, in UTC."""
+    letter = dead_letter(
+        Message("orders", b"v"), "orders.dlt", group=None, attempts=1, error=ValueError()
+    )
+    at = datetime.fromisoformat(letter.headers["x-pyfly-dead-lettered-at"])
+    assert at.utcoffset() == timedelta(0)
+    assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
+
+
+def test_a_long_text_is_cut() -> None:
+    """An exception's text is bounded, because brokers bound the size of headers."""
+    assert text_of(ValueError("x" * 5_000)) == "x" * 1_000
+
+
+def test_a_text_that_cannot_be_encoded_is_escaped() -> None:
+    """A lone surrogate, which no broker could carry, is written as an escape."""
+    assert text_of(ValueError("a\ud800b")) == "a\\ud800b"
+
+
+def test_an_exception_without_text_loses_no_message() -> None:
+    """An exception whose text cannot be had is named all the same."""
+    letter = letter_of(Message("orders", b"v"), Broken())
+    assert letter.headers["x-pyfly-exception"] == f"{__name__}.Broken"
+    assert (
+        letter.headers["x-pyfly-exception-message"] == "(its text is not available: RuntimeError)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [(ValueError, "ValueError"), (Broken, f"{__name__}.Broken")],
+)
+def test_builtins_have_short_names(cls: type, name: str) -> None:
+    """A class is written with its module, but for the built-in ones."""
+    assert qualified_name(cls) == name

@@ -1,0 +1,219 @@
+"""Which handlers get a message."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.delivery.settlement import Settlement
+from pyfly_messaging.message import Message
+from pyfly_messaging.ports import MessageHandler
+from tests.delivery.clock import on_virtual_time
+from tests.delivery.samples import Graveyard, message, settlement, to_the_end
+
+
+def named(name: str, log: list[str], *errors: BaseException | None) -> MessageHandler:
+    """Return a handler that logs its calls, and raises these errors at the first of them."""
+    outcomes = list(errors)
+
+    async def handler(message: Message) -> None:
+        log.append(f"{name} {message.value.decode()}")
+        error = outcomes.pop(0) if outcomes else None
+        if error is not None:
+            raise error
+
+    return handler
+
+
+def route_of(group: str | None, *settlements: Settlement) -> Route:
+    route = Route("orders", group)
+    for each in settlements:
+        route.add(each)
+    return route
+
+
+@on_virtual_time
+async def test_one_handler_is_asked_directly() -> None:
+    """A route with one handler attempts what that handler's settlement attempts."""
+    log: list[str] = []
+    only = settlement(named("a", log))
+    route = route_of("group", only)
+    assert route.attempt == only.attempt
+    assert await route.attempt(message(b"1")) is None
+    assert log == ["a 1"]
+
+
+@pytest.mark.parametrize("group", ["group", None])
+@on_virtual_time
+async def test_the_only_handlers_failure_is_its_own(group: str | None) -> None:
+    """What ended the task of the only handler is its failed attempt."""
+    log: list[str] = []
+    route = route_of(group, settlement(named("a", log), retry_delay=4.0))
+    retry = await route.failed(message(b"1"), GeneratorExit())
+    assert retry is not None
+    assert retry.delay == 4.0
+    assert await retry() is None
+    assert log == ["a 1"]
+
+
+@on_virtual_time
+async def test_a_group_takes_turns() -> None:
+    """Of the handlers in a group each message goes to the next one."""
+    log: list[str] = []
+    route = route_of("group", *(settlement(named(name, log)) for name in "abc"))
+    for number in range(7):
+        await to_the_end(route.attempt(message(str(number).encode())))
+    assert log == ["a 0", "b 1", "c 2", "a 3", "b 4", "c 5", "a 6"]
+
+
+@on_virtual_time
+async def test_a_retry_stays_with_its_handler() -> None:
+    """A message is tried again by the handler that failed, whose turn was the only one used."""
+    log: list[str] = []
+    route = route_of(
+        "group", settlement(named("a", log, ValueError())), settlement(named("b", log))
+    )
+    assert await to_the_end(route.attempt(message(b"1"))) == [0.0, 1.0]
+    assert await to_the_end(route.attempt(message(b"2"))) == [0.0]
+    assert log == ["a 1", "a 1", "b 2"]
+
+
+@on_virtual_time
+async def test_a_handler_in_turn_that_ends_its_task_has_failed_itself() -> None:
+    """When a handler in turn ends its task, it is the one whose attempts count."""
+    log: list[str] = []
+    graveyard = Graveyard()
+    route = route_of(
+        "group",
+        settlement(named("a", log), graveyard.bury, name="a", retries=0),
+        settlement(named("b", log), name="b"),
+    )
+    step = await route.attempt(message(b"1"))
+    assert step is not None
+    assert await step.failed(GeneratorExit("a did it")) is None
+    assert graveyard.letters[0].headers["x-pyfly-exception-message"] == "a did it"
+    assert log == []
+
+
+@on_virtual_time
+async def test_without_a_group_everybody_gets_it() -> None:
+    """Without a group each message goes to all handlers, in the order in which they came."""
+    log: list[str] = []
+    route = route_of(None, *(settlement(named(name, log), group=None) for name in "abc"))
+    await to_the_end(route.attempt(message(b"1")))
+    await to_the_end(route.attempt(message(b"2")))
+    assert log == ["a 1", "b 1", "c 1", "a 2", "b 2", "c 2"]
+
+
+@on_virtual_time
+async def test_only_those_that_failed_try_again() -> None:
+    """Of several handlers those that failed are tried again, after the longest of their pauses."""
+    log: list[str] = []
+    route = route_of(
+        None,
+        settlement(named("a", log, ValueError(), ValueError()), retry_delay=1.0),
+        settlement(named("b", log)),
+        settlement(named("c", log, ValueError()), retry_delay=5.0),
+    )
+    assert await to_the_end(route.attempt(message(b"1"))) == [0.0, 5.0, 2.0]
+    assert log == ["a 1", "b 1", "c 1", "a 1", "c 1", "a 1"]
+
+
+@on_virtual_time
+async def test_each_handler_is_spent_on_its_own() -> None:
+    """One handler's dead letter does not end the others' attempts."""
+    log: list[str] = []
+    graveyard = Graveyard()
+    route = route_of(
+        None,
+        settlement(named("a", log, ValueError("a")), graveyard.bury, group=None, retries=0),
+        settlement(named("b", log, ValueError("b")), group=None, retries=1),
+    )
+    assert await to_the_end(route.attempt(message(b"1"))) == [0.0, 1.0]
+    assert log == ["a 1", "b 1", "b 1"]
+    assert [str(error) for error in graveyard.errors] == ["a"]
+
+
+@on_virtual_time
+async def test_of_several_only_the_one_that_ended_the_task_has_failed() -> None:
+    """When one of several ends the task, those before it are done and those after it are not."""
+    log: list[str] = []
+    route = route_of(
+        None,
+        settlement(named("a", log)),
+        settlement(named("b", log, GeneratorExit()), retry_delay=3.0),
+        settlement(named("c", log)),
+    )
+    step = await route.attempt(message(b"1"))
+    assert step is not None
+    with pytest.raises(GeneratorExit):
+        await step()
+    assert log == ["a 1", "b 1"]
+    rest = await step.failed(GeneratorExit())
+    assert rest is not None
+    assert rest.delay == 0.0
+    assert await to_the_end(rest()) == [3.0]
+    assert log == ["a 1", "b 1", "c 1", "b 1"]
+
+
+@on_virtual_time
+async def test_the_last_of_several_can_end_the_task() -> None:
+    """When the last of several ends the task, what is left is that one's next attempt."""
+    log: list[str] = []
+    route = route_of(
+        None,
+        settlement(named("a", log)),
+        settlement(named("b", log, GeneratorExit()), retry_delay=3.0),
+    )
+    step = await route.attempt(message(b"1"))
+    assert step is not None
+    with pytest.raises(GeneratorExit):
+        await step()
+    retry = await step.failed(GeneratorExit())
+    assert retry is not None
+    assert retry.delay == 3.0
+    assert await retry() is None
+    assert log == ["a 1", "b 1", "b 1"]
+
+
+@pytest.mark.parametrize("group", ["group", None])
+def test_the_same_handler_twice_is_refused(group: str | None) -> None:
+    """A handler can be added once; a bound method is the same each time it is looked up."""
+
+    class Service:
+        async def on_order(self, message: Message) -> None:
+            """Do nothing."""
+
+    service = Service()
+    route = route_of(group, settlement(service.on_order, name="mine"))
+    with pytest.raises(ValueError, match="handler 'mine' already listens to topic 'orders'"):
+        route.add(settlement(service.on_order, name="mine"))
+    route.add(settlement(Service().on_order, name="another instance's"))
+    assert route.name == "mine, another instance's"
+
+
+def test_it_is_as_concurrent_as_the_most_concurrent() -> None:
+    """The concurrency of a route is the highest of its subscriptions'."""
+    log: list[str] = []
+    route = route_of(
+        "group",
+        settlement(named("a", log), concurrency=2),
+        settlement(named("b", log), concurrency=5),
+        settlement(named("c", log)),
+    )
+    assert route.concurrency == 5
+
+
+@on_virtual_time
+async def test_handlers_can_be_taken_out() -> None:
+    """A handler that was taken out gets nothing more, and without any a message is an error."""
+    log: list[str] = []
+    first, second = settlement(named("a", log)), settlement(named("b", log))
+    route = route_of("group", first, second)
+    route.remove(first.subscription)
+    assert route.subscriptions == (second.subscription,)
+    await route.attempt(message(b"1"))
+    assert log == ["b 1"]
+    route.remove(second.subscription)
+    with pytest.raises(AssertionError, match="no handler for topic 'orders'"):
+        await route.attempt(message(b"2"))

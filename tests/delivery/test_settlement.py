@@ -1,0 +1,362 @@
+"""What becomes of a message: settled, tried again, dead-lettered or dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from pyfly_messaging.delivery.settlement import Settlement, describe, is_fatal
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import ListenerPolicy
+from tests.delivery.clock import on_virtual_time, turns
+from tests.delivery.samples import (
+    Graveyard,
+    failing,
+    message,
+    nowhere,
+    settlement,
+    subscription,
+    to_the_end,
+)
+
+
+class OrderError(Exception):
+    """The root of some application's errors."""
+
+
+class InvalidOrder(OrderError):
+    """An error that no retry can mend."""
+
+
+class Wrecked(BaseException):
+    """An exception that is no `Exception`."""
+
+
+class Mute(Exception):
+    """An exception that cannot say what happened."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@on_virtual_time
+async def test_success_settles() -> None:
+    """A handler that returns, whatever it returns, has settled its message."""
+
+    async def handler(message: Message) -> None:
+        return "ignored"  # type: ignore[return-value]
+
+    assert await settlement(handler).attempt(message()) is None
+
+
+@on_virtual_time
+async def test_a_failure_is_tried_again_with_growing_pauses(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each failed attempt answers the next one and its pause, until one succeeds."""
+    handler, calls = failing(ValueError("first"), KeyError("second"), None)
+    pauses = await to_the_end(settlement(handler, retry_delay=2.0).attempt(message()))
+    assert pauses == [2.0, 4.0]
+    assert calls == [message()] * 3
+    assert caplog.messages == [
+        "listener listener: attempt 1 of 4 failed on topic orders, next in 2 s: ValueError: first",
+        "listener listener: attempt 2 of 4 failed on topic orders, next in 4 s: KeyError: 'second'",
+    ]
+
+
+@on_virtual_time
+async def test_the_draw_is_the_jitter() -> None:
+    """The pause varies by what the random source draws."""
+    handler, _ = failing(ValueError())
+    policy = subscription(handler, retry_delay=10.0, retry_jitter=0.5)
+    retry = await Settlement(policy, nowhere, draw=lambda: 1.0).attempt(message())
+    assert retry is not None
+    assert retry.delay == 15.0
+
+
+@on_virtual_time
+async def test_a_spent_message_is_dead_lettered(caplog: pytest.LogCaptureFixture) -> None:
+    """After the retries the message is published as a dead letter, and then settled."""
+    errors = [ValueError(number) for number in range(3)]
+    handler, calls = failing(*errors)
+    graveyard, spent = Graveyard(), list[BaseException]()
+    made = Settlement(
+        subscription(handler, retries=2),
+        graveyard.bury,
+        on_spent=spent.append,
+        now=lambda: datetime(2024, 5, 1, tzinfo=UTC),
+    )
+    pauses = await to_the_end(made.attempt(message(b"v", key=b"k")))
+    assert pauses == [1.0, 2.0]
+    assert len(calls) == 3
+    assert graveyard.letters == [
+        Message(
+            "orders.dlt",
+            b"v",
+            b"k",
+            {
+                "trace": "1",
+                "x-pyfly-original-topic": "orders",
+                "x-pyfly-original-group": "group",
+                "x-pyfly-attempts": "3",
+                "x-pyfly-exception": "ValueError",
+                "x-pyfly-exception-message": "2",
+                "x-pyfly-dead-lettered-at": "2024-05-01T00:00:00.000+00:00",
+            },
+        )
+    ]
+    assert graveyard.errors == spent == [errors[2]]
+    last = caplog.records[-1]
+    assert last.getMessage() == (
+        "listener listener: message on topic orders goes to orders.dlt after 3 attempts"
+    )
+    assert last.exc_info is not None
+    assert last.exc_info[1] is errors[2]
+
+
+@on_virtual_time
+async def test_without_retries_the_first_failure_is_the_last() -> None:
+    """With `retries=0` one failed attempt spends the message."""
+    handler, calls = failing(ValueError())
+    graveyard = Graveyard()
+    assert await settlement(handler, graveyard.bury, retries=0).attempt(message()) is None
+    assert len(calls) == len(graveyard.letters) == 1
+
+
+@on_virtual_time
+async def test_without_dead_letters_a_spent_message_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With `dead_letter=False` a spent message is logged, told, and settled."""
+    error = ValueError("no")
+    handler, _ = failing(error)
+    spent: list[BaseException] = []
+    policy = subscription(handler, retries=0, dead_letter=False)
+    assert await Settlement(policy, nowhere, on_spent=spent.append).attempt(message()) is None
+    assert spent == [error]
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (
+        logging.ERROR,
+        "listener listener: message on topic orders dropped after 1 attempts (dead_letter is off)",
+    )
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize("refusal", [ConnectionError("away"), asyncio.CancelledError()])
+@on_virtual_time
+async def test_an_unconfirmed_dead_letter_is_published_again(
+    refusal: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dead letter is tried with growing pauses until confirmed; the handler is left alone."""
+    handler, calls = failing(ValueError("no"))
+    graveyard = Graveyard(refusal, ConnectionError("still away"))
+    pauses = await to_the_end(
+        settlement(handler, graveyard.bury, retries=0, retry_delay=3.0).attempt(message())
+    )
+    assert pauses == [3.0, 6.0]
+    assert len(calls) == 1
+    assert len(graveyard.letters) == 1
+    assert graveyard.letters[0].headers["x-pyfly-exception-message"] == "no"
+    assert caplog.messages[1].startswith(
+        "listener listener: dead letter to orders.dlt not confirmed, the message stays"
+        " unacknowledged, next try in 3 s: "
+    )
+
+
+@on_virtual_time
+async def test_an_unconfirmed_dead_letter_is_never_tried_without_a_pause() -> None:
+    """Without a retry_delay, publishing a dead letter again waits a second nevertheless."""
+    handler, _ = failing(ValueError())
+    graveyard = Graveyard(*[ConnectionError()] * 3)
+    pauses = await to_the_end(
+        settlement(handler, graveyard.bury, retries=0, retry_delay=0.0).attempt(message())
+    )
+    assert pauses == [1.0, 1.0, 1.0]
+
+
+@on_virtual_time
+async def test_a_cancelled_dead_letter_is_no_refusal() -> None:
+    """A task that is cancelled while it publishes a dead letter ends; nothing is settled."""
+    gate = asyncio.Event()
+
+    async def bury(letter: Message, error: BaseException) -> None:
+        await gate.wait()
+
+    handler, _ = failing(ValueError())
+    task = asyncio.create_task(_attempt(settlement(handler, bury, retries=0)))
+    await turns()
+    task.cancel()
+    await turns()
+    assert task.cancelled()
+
+
+async def _attempt(settlement: Settlement) -> object:
+    return await settlement.attempt(message())
+
+
+@on_virtual_time
+async def test_an_attempt_has_a_time_limit() -> None:
+    """An attempt over the timeout is cancelled and has failed."""
+    cancelled: list[float] = []
+
+    async def slow(message: Message) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(asyncio.get_running_loop().time())
+            raise
+
+    graveyard = Graveyard()
+    made = settlement(slow, graveyard.bury, timeout=2.5, retries=1)
+    assert await to_the_end(made.attempt(message())) == [1.0]
+    assert cancelled == [2.5, 5.0]
+    assert graveyard.letters[0].headers["x-pyfly-exception"] == "TimeoutError"
+
+
+@on_virtual_time
+async def test_a_handler_within_its_time_limit() -> None:
+    """A handler that is quick enough does not notice the timeout."""
+
+    async def quick(message: Message) -> None:
+        await asyncio.sleep(2)
+
+    assert await settlement(quick, timeout=2.5).attempt(message()) is None
+
+
+@pytest.mark.parametrize(
+    ("fatal", "is_one"),
+    [
+        (InvalidOrder, True),
+        (OrderError, True),
+        (ValueError, False),
+        (f"{__name__}.InvalidOrder", True),
+        (f"{__name__}.OrderError", True),
+        ("Exception", True),
+        ("other.InvalidOrder", False),
+    ],
+)
+@on_virtual_time
+async def test_fatal_exceptions_are_not_retried(
+    fatal: type[BaseException] | str, is_one: bool
+) -> None:
+    """An exception that the policy names, by class or name, itself or a base, spends at once."""
+    handler, calls = failing(*[InvalidOrder()] * 4)
+    graveyard = Graveyard()
+    made = settlement(handler, graveyard.bury, fatal_exceptions=("KeyError", fatal))
+    await to_the_end(made.attempt(message()))
+    assert len(calls) == (1 if is_one else 4)
+    assert graveyard.letters[0].headers["x-pyfly-attempts"] == str(len(calls))
+
+
+def test_nothing_is_fatal_by_default() -> None:
+    """Without `fatal_exceptions` every failure is worth another attempt."""
+    assert not is_fatal(ListenerPolicy(), InvalidOrder())
+
+
+@pytest.mark.parametrize("error", [Wrecked("x"), asyncio.CancelledError("x"), StopAsyncIteration()])
+@on_virtual_time
+async def test_any_exception_of_the_handler_is_a_failure(error: BaseException) -> None:
+    """What a handler raises on its own is a failed attempt, be it no `Exception`."""
+    handler, calls = failing(error, None)
+    assert await to_the_end(settlement(handler).attempt(message())) == [1.0]
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+@on_virtual_time
+async def test_what_ends_the_process_passes(error: type[BaseException]) -> None:
+    """KeyboardInterrupt, SystemExit and GeneratorExit are not caught."""
+    handler, _ = failing(error())
+    with pytest.raises(error):
+        await settlement(handler).attempt(message())
+
+
+@on_virtual_time
+async def test_a_cancelled_task_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """When the task that runs a handler is cancelled, nothing is decided or logged."""
+    gate = asyncio.Event()
+
+    async def waits(message: Message) -> None:
+        await gate.wait()
+
+    task = asyncio.create_task(_attempt(settlement(waits)))
+    await turns()
+    task.cancel()
+    await turns()
+    assert task.cancelled()
+    assert caplog.messages == []
+
+
+@on_virtual_time
+async def test_a_failure_that_ended_the_task_counts_like_any_other() -> None:
+    """Counting an attempt as failed from outside goes the same way as a raised exception."""
+    graveyard = Graveyard()
+    handler, calls = failing()
+    made = settlement(handler, graveyard.bury, retries=1)
+    first = await made.failed(message(), GeneratorExit("one"))
+    assert first is not None
+    assert first.delay == 1.0
+    assert await first.failed(GeneratorExit("two")) is None
+    assert calls == []
+    assert graveyard.letters[0].headers["x-pyfly-attempts"] == "2"
+    assert graveyard.letters[0].headers["x-pyfly-exception-message"] == "two"
+
+
+@on_virtual_time
+async def test_a_dead_letter_that_was_broken_off_is_still_to_be_published() -> None:
+    """Ending the task that publishes a dead letter changes nothing about it."""
+    graveyard = Graveyard(ConnectionError())
+    handler, _ = failing(ValueError("no"))
+    retry = await settlement(handler, graveyard.bury, retries=0).attempt(message())
+    assert retry is not None
+    assert await retry.failed(GeneratorExit()) is retry
+    assert await retry() is None
+    assert graveyard.letters[0].headers["x-pyfly-exception-message"] == "no"
+
+
+@on_virtual_time
+async def test_the_first_attempt_can_be_a_step_of_its_own() -> None:
+    """`first` is the first attempt, without a pause, and counted as the first."""
+    graveyard = Graveyard()
+    handler, calls = failing(ValueError())
+    step = settlement(handler, graveyard.bury, retries=1).first(message())
+    assert step.delay == 0.0
+    assert calls == []
+    assert await to_the_end(step()) == [1.0]
+    assert len(calls) == 2
+    failed = settlement(handler, graveyard.bury, retries=0).first(message())
+    assert await failed.failed(GeneratorExit()) is None
+    assert graveyard.letters[0].headers["x-pyfly-attempts"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("one\ntwo"), "ValueError: one"),
+        (InvalidOrder(7), f"{__name__}.InvalidOrder: 7"),
+        (Mute(), f"{__name__}.Mute: (its text is not available: RuntimeError)"),
+    ],
+)
+def test_an_exception_is_one_line(error: BaseException, text: str) -> None:
+    """An exception is described in one line, with its name, even if it has no text."""
+    assert describe(error) == text
+
+
+@on_virtual_time
+async def test_an_exception_without_text_is_an_ordinary_failure() -> None:
+    """A handler whose exception cannot be printed is retried and dead-lettered like others."""
+    handler, calls = failing(Mute(), Mute())
+    graveyard = Graveyard()
+    assert await to_the_end(settlement(handler, graveyard.bury, retries=1).attempt(message()))
+    assert len(calls) == 2
+    assert graveyard.letters[0].headers["x-pyfly-exception"] == f"{__name__}.Mute"
+
+
+def test_a_name_that_is_no_exception_is_refused() -> None:
+    """A bare name that is no built-in exception would never match anything."""
+    with pytest.raises(ValueError, match=r"'InvalidOrder' is no built-in exception"):
+        ListenerPolicy(fatal_exceptions=("InvalidOrder",))
