@@ -35,17 +35,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def settings_override() -> Iterator[SettingsOverride]:
-    """Yield a function that makes settings hold until the end of the test, and nothing else.
+    """Leave the machine's environment and files out, and yield what sets settings instead.
 
     ``settings_override(provider="kafka", kafka={"acks": 1})`` returns the settings that
-    ``MessagingSettings()`` yields from then on, whatever the machine's environment and files say.
+    ``MessagingSettings()`` yields until the end of the test, or until the next call.
     """
-    from contextlib import ExitStack
+    from pyfly_messaging.testing.settings import overriding
 
-    from pyfly_messaging.testing.settings import settings_override as override
-
-    with ExitStack() as stack:
-        yield lambda **changes: stack.enter_context(override(**changes))
+    with overriding() as override:
+        yield override
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -13,10 +13,10 @@ from pyfly_messaging.settings import MessagingSettings, isolated
 
 
 class SettingsOverride(Protocol):
-    """What the fixture ``settings_override`` is: it holds until the end of the test."""
+    """What the fixture ``settings_override`` is."""
 
     def __call__(self, **changes: Any) -> MessagingSettings:
-        """Let ``changes`` hold; return the settings."""
+        """Let ``changes`` hold until the end of the test; return the settings."""
         ...
 
 
@@ -41,10 +41,25 @@ def settings_override(**changes: Any) -> Iterator[MessagingSettings]:
         TypeError: A value that no YAML file could hold.
 
     """
+    with overriding() as override:
+        yield override(**changes)
+
+
+@contextmanager
+def overriding() -> Iterator[SettingsOverride]:
+    """Leave the machine out, and yield a function that sets what holds instead, once or again.
+
+    The context is entered here and not by the function, which may run in a task of its own.
+    """
     with TemporaryDirectory(prefix="pyfly-") as folder:
         path = Path(folder, "pyfly.yaml")
-        # JSON is YAML, too.
-        document = json.dumps({"pyfly": {"messaging": changes}}, ensure_ascii=False, indent=2)
-        path.write_text(document, encoding="utf-8")
+
+        def override(**changes: Any) -> MessagingSettings:
+            # JSON is YAML, too.
+            document = json.dumps({"pyfly": {"messaging": changes}}, ensure_ascii=False, indent=2)
+            path.write_text(document, encoding="utf-8")
+            return MessagingSettings()
+
+        path.touch()
         with isolated(path=path):
-            yield MessagingSettings()
+            yield override

@@ -9,7 +9,7 @@ from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.testing.conformance import Capabilities, ConformanceSuite
 from tests.brokers import RabbitCluster
 
-from .faults import delivery, failure, lifecycle, messages
+from .faults import beyond, delivery, failure, lifecycle, messages
 from .faults.base import Fault
 
 FAULTS: list[tuple[type[Fault], str]] = [
@@ -50,6 +50,11 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (lifecycle.StopsAtOnce, "test_stop_lets_a_running_handler_finish"),
     (lifecycle.NeverStops, "test_stop_cancels_after_its_timeout"),
     (lifecycle.LeavesATask, "test_nothing_is_left_behind"),
+    (beyond.LosesTheEndOfABatch, "test_batch_arrives"),
+    (beyond.TurnsBatchesRound, "test_batch_keeps_its_order"),
+    (beyond.SendsHalfABatch, "test_batch_with_a_wrong_message"),
+    (beyond.SaysThatAllIsWell, "test_health_before_start_and_after_stop"),
+    (beyond.CountsNothingInFlight, "test_health_counts_what_is_in_flight"),
 ]
 
 
@@ -130,6 +135,7 @@ DURABLE_FAULTS: list[tuple[type[Fault], str]] = [
     (delivery.NeverAcknowledges, "test_handled_message_is_settled"),
     (delivery.PublishesLazily, "test_published_message_survives_its_publisher"),
     (delivery.IsAloneInItsGroup, "test_instances_share_a_group"),
+    (beyond.HidesRefusals, "test_batch_error_names_what_is_unroutable"),
     (delivery.IsAloneInItsGroup, "test_group_gets_what_came_while_it_was_away"),
 ]
 

@@ -1,7 +1,11 @@
 """`docs/guarantees.md` says what the kit proves, and nothing else."""
 
 import re
+from inspect import isclass
 
+from pydantic import BaseModel
+
+from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.testing.conformance import (
     Capabilities,
     ConformanceSuite,
@@ -29,6 +33,20 @@ def test_every_capability_is_explained() -> None:
     """The page explains every capability that a case can need."""
     explained = re.findall(r"^\| \*(\w+)\* \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert explained == list(CAPABILITIES)
+
+
+def test_every_setting_exists() -> None:
+    """The settings that the page names are settings."""
+    rows = re.findall(r"^\| \d+ \|.*\| ([^|]*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    section = ""
+    for name in re.findall(r"`([\w.-]+)`", " ".join(rows)):
+        section = name.split(".")[0] or section
+        full = f"{section}{name}" if name.startswith(".") else name
+        model: type[BaseModel] = MessagingSettings
+        for part in full.replace("-", "_").split("."):
+            assert part in model.model_fields, full
+            kind = model.model_fields[part].annotation
+            model = kind if isclass(kind) and issubclass(kind, BaseModel) else BaseModel
 
 
 def test_every_case_has_a_sentence() -> None:

@@ -130,7 +130,8 @@ class TestHanging(Stage):
 @pytest.mark.parametrize(("option", "messages"), [((), "500"), (("--stress",), "50000")])
 def test_stress_prints_its_figures(run: Run, option: tuple[str, ...], messages: str) -> None:
     """The stress case prints what became of its messages; --stress makes it the full size."""
-    result = run(SUITE + "class TestMemory(StressCases):\n" + MAKE_BROKER, *option)
+    text = SUITE + "class TestMemory(StressCases):\n" + MAKE_BROKER
+    result = run(text, "-W", "error", "--junitxml=report.xml", *option)
     result.assert_outcomes(passed=1)
     line = f"{messages} attempted, {messages} acknowledged, {messages} received, 0 lost,"
     result.stdout.fnmatch_lines([f"conformance: Memory: stress: {line} 0 duplicated, *"])
@@ -146,6 +147,7 @@ def test_settings_override_fixture(run: Run) -> None:
     """The fixture holds until the end of its test, and not in the next one."""
     result = run(
         """
+import asyncio
 from pyfly_messaging import MessagingSettings
 
 def test_override(settings_override):
@@ -154,11 +156,23 @@ def test_override(settings_override):
     settings_override(kafka={"acks": 1, "idempotence": False})
     assert (MessagingSettings().provider, MessagingSettings().kafka.acks) == ("memory", 1)
 
+def test_in_a_task(settings_override):
+    async def override():
+        settings_override(provider="rabbitmq")
+        assert MessagingSettings().provider == "rabbitmq"
+
+    asyncio.run(override())
+    assert MessagingSettings().provider == "rabbitmq"
+
+def test_only_isolated(settings_override, monkeypatch):
+    monkeypatch.setenv("PYFLY_MESSAGING__PROVIDER", "kafka")
+    assert MessagingSettings().provider == "memory"
+
 def test_next():
     assert MessagingSettings().provider == "memory"
 """
     )
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=4)
 
 
 def test_plugin_imports_no_client(run: Run) -> None:

@@ -120,7 +120,10 @@ class SqliteAdapter:
             consumer = _Consumer(route, self._settings)
             self._consumers.append(consumer)
             if self._started and self._file is not None:
-                await consumer.start(self._file)
+                try:
+                    await consumer.start(self._file)
+                except sqlite3.Error as error:
+                    raise self._unavailable(error) from error
 
     async def start(self) -> None:
         """Open the file and begin to consume."""
@@ -131,16 +134,14 @@ class SqliteAdapter:
         await self._lifecycle.stop()
 
     async def _open(self) -> None:
-        path = self._settings.path
-        self._file = _File(path, busy=self._timeouts.publish)
+        self._file = _File(self._settings.path, busy=self._timeouts.publish)
         try:
             async with asyncio.timeout(self._timeouts.startup):
                 await self._file.open()
                 for consumer in self._consumers:  # those that come meanwhile are met, too
                     await consumer.start(self._file)
         except (sqlite3.Error, TimeoutError) as error:
-            message = f"cannot use the file {path}: {error}"
-            raise BrokerUnavailableError(message, address=path) from error
+            raise self._unavailable(error) from error
         self._started = True
 
     async def _close(self) -> None:
@@ -150,6 +151,10 @@ class SqliteAdapter:
         if self._file is not None:
             await self._file.close()
             self._file = None
+
+    def _unavailable(self, error: Exception) -> BrokerUnavailableError:
+        path = self._settings.path
+        return BrokerUnavailableError(f"cannot use the file {path}: {error}", address=path)
 
     async def _bury(self, letter: Message, error: BaseException) -> None:
         await self._append(letter)
@@ -214,16 +219,15 @@ class _Consumer:
 
     async def _consume(self, position: int) -> None:
         """Feed lanes, until another instance has the lease or the file cannot be used."""
-        route, self._ledger = self.route, Ledger()
+        route, ledger = self.route, self._ledger
         self._lanes = lanes = lanes_for(route.name, route.concurrency, self.news.set)
         try:
             while await self._save(lease=self._settings.lease):
                 room = _IN_FLIGHT - lanes.in_flight
                 if messages := await self._file.do(_after, route.topic, position, room):
                     position = max(messages)
-                    self._ledger.take(messages)
-                    batch = Batch(route, [*messages.values()], [*messages], self._ledger.settle)
-                    lanes.submit(batch)
+                    ledger.take(messages)
+                    lanes.submit(Batch(route, [*messages.values()], [*messages], ledger.settle))
                 await self._wait()
         except sqlite3.Error:
             await lanes.drain(0)
@@ -232,6 +236,7 @@ class _Consumer:
 
     async def _claim(self) -> int | None:
         """Return where to go on, or None while another instance has the lease."""
+        self._ledger = Ledger()  # first: a stop that comes now must not save the old one again
         if self.route.group is None:
             return self._settled
         self._settled, now = None, time.time()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Self
 
+from pyfly_messaging.adapters.kafka.assignment import handling_for
 from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.codec import encode
 from pyfly_messaging.adapters.kafka.consumer import TopicConsumer
@@ -16,12 +18,14 @@ from pyfly_messaging.delivery.lifecycle import Lifecycle
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.subscription import Subscription
-from pyfly_messaging.errors import NotStartedError
+from pyfly_messaging.errors import BrokerError, NotStartedError
 from pyfly_messaging.health import ConsumerHealth, Health
 from pyfly_messaging.message import Message, check_message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageHandler
 from pyfly_messaging.settings import KafkaSettings
+
+logger = logging.getLogger("pyfly_messaging.kafka")
 
 
 class KafkaAdapter:
@@ -82,6 +86,7 @@ class KafkaAdapter:
         self._publish = self._publisher.publish
         self._registry = Registry(self._publish_dead_letter)
         self._lifecycle = Lifecycle(self._open, self._close)
+        self._later: set[asyncio.Task[None]] = set()  # subscriptions made inside handlers
         self._consumers: dict[Route, TopicConsumer] = {}
         self._listening = False
         # Another instance that starts waits for ours to hand over its partitions.
@@ -141,6 +146,9 @@ class KafkaAdapter:
     ) -> None:
         """Register a handler; on a running broker, return when its consumer is positioned.
 
+        Inside a handler of the same group it returns before: the group rebalances for the new
+        consumer, and for that waits until this handler has finished.
+
         Args:
             topic: The topic.
             handler: An async callable.
@@ -162,7 +170,10 @@ class KafkaAdapter:
             deadline = Deadline(self._timeouts.startup)
             try:
                 await self._topics.ensure(self._topics_of(route), deadline)
-                await self._listen(route, deadline)
+                if group is not None and group == handling_for.get():
+                    self._listen_later(route, subscription)
+                else:
+                    await self._listen(route, deadline)
             except BaseException:
                 self._registry.remove(subscription)
                 raise
@@ -213,12 +224,16 @@ class KafkaAdapter:
     async def _close(self) -> None:
         deadline = Deadline(self._timeouts.shutdown)
         self._listening = False
+        for task in self._later:
+            task.cancel()
         try:
             await _all(consumer.stop(deadline) for consumer in self._consumers.values())
             self._consumers.clear()
         finally:
             await self._publisher.stop(deadline)
             self._topics.forget()
+            if self._later:
+                await asyncio.wait(self._later)
 
     async def _listen(self, route: Route, deadline: Deadline) -> None:
         """Start the consumer of a route, or wait for somebody else who does."""
@@ -233,6 +248,18 @@ class KafkaAdapter:
                 del self._consumers[route]
                 await consumer.stop(Deadline(0))
             raise
+
+    def _listen_later(self, route: Route, subscription: Subscription) -> None:
+        async def listen() -> None:
+            try:
+                await self._listen(route, Deadline(self._timeouts.startup))
+            except BrokerError as error:
+                self._registry.remove(subscription)
+                logger.error("Kafka: listener %s does not listen: %s", subscription.name, error)
+
+        task = asyncio.create_task(listen(), name=f"pyfly kafka subscribe {subscription.name}")
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def _topics_of(self, route: Route) -> list[str]:
         """Return the topics that a route needs: its own, and where its dead letters go."""

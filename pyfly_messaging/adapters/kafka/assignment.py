@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
@@ -32,6 +33,10 @@ _PAUSE = 1.0
 
 Commit = Callable[[dict[TopicPartition, int]], Awaitable[None]]
 """Commits offsets, or raises what aiokafka raises, or TimeoutError."""
+
+
+handling_for: ContextVar[str | None] = ContextVar("pyfly kafka group", default=None)
+"""The group whose handler runs."""
 
 
 class Assignment:
@@ -62,6 +67,7 @@ class Assignment:
             self._flush_at_last, interval=settings.commit_interval, name=route.name
         )
         self._lanes = lanes_for(route.name, route.concurrency, self._acknowledger.idle)
+        self._lanes.context.run(handling_for.set, route.group)
         self._draining: asyncio.Task[object] | None = None
 
     @property

@@ -98,9 +98,15 @@ class Client:
         return common | self._connection | options_for(cls, self.settings.options)
 
 
-def _connection(settings: KafkaSettings) -> dict[str, Any]:
-    """Return the arguments that say who connects, and how."""
-    connection: dict[str, Any] = {"client_id": settings.client_id}
+class _Connection(dict[str, Any]):
+    """The arguments that say who connects, and how; with a password that nobody gets to see."""
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self)}>"
+
+
+def _connection(settings: KafkaSettings) -> _Connection:
+    connection = _Connection(client_id=settings.client_id)
     protocol = "SSL" if settings.tls.enabled else "PLAINTEXT"
     if settings.tls.enabled:
         try:

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaConnectionError
 
 logger = logging.getLogger("pyfly_messaging.kafka")
@@ -41,6 +42,10 @@ async def end_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float)
     """
     ended = await _in_time(consumer.stop(), timeout)
     if not ended:
+        coordinator = consumer._coordinator
+        if isinstance(coordinator, GroupCoordinator):
+            # A member that is not known to have left keeps its partitions for the session timeout.
+            ended = await _in_time(coordinator._maybe_leave_group(), _AT_ONCE)
         subscription = consumer._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
         waiter = None if assignment is None else assignment.commit_refresh_needed

@@ -35,7 +35,7 @@ class Reach:
 
     def __init__(self, servers: Sequence[str], connection: Mapping[str, Any]) -> None:
         self._servers = tuple(servers)
-        self._connection = dict(connection)
+        self._connection = connection
         self._address = ",".join(servers)
 
     async def __call__(self, deadline: Deadline) -> str:

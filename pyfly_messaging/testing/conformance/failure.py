@@ -17,7 +17,7 @@ class _Stop(BaseException):
     """Something that is no `Exception`."""
 
 
-class _HopelessError(HandlerError):
+class _HopelessError(HandlerError, LookupError):
     """An error that no retry can mend."""
 
 
@@ -125,16 +125,20 @@ class FailureCases(Stage):
 
     @case("policies")
     async def test_fatal_exception_is_not_retried(self) -> None:
-        """An exception that is declared fatal, as a class or by name, is dead-lettered at once."""
+        """An exception that is declared fatal, by class or name, is dead-lettered at once."""
 
         async def give_up(message: Message) -> None:
             raise _HopelessError
 
-        broker, qualified = (
-            self.broker(),
-            f"{_HopelessError.__module__}.{_HopelessError.__qualname__}",
+        broker = self.broker()
+        own = (f"{cls.__module__}.{cls.__qualname__}" for cls in (_HopelessError, HandlerError))
+        every: tuple[type[BaseException] | str, ...] = (
+            _HopelessError,
+            HandlerError,
+            *own,
+            "LookupError",
         )
-        for fatal in (_HopelessError, HandlerError, "_HopelessError", "HandlerError", qualified):
+        for fatal in every:
             policy = ListenerPolicy(retries=9, retry_delay=3600, fatal_exceptions=(fatal,))
             topic, probe, letters = self.name(), self.probe(give_up), self.probe()
             await self.listen(broker, topic, probe, self.name("group"), policy=policy)

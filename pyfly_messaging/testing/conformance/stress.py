@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 
 import pytest
@@ -134,9 +133,7 @@ class StressCases(Stage):
     """Stress."""
 
     @case(deadlines=60)
-    async def test_stress(
-        self, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-    ) -> None:
+    async def test_stress(self, request: pytest.FixtureRequest) -> None:
         """Under many publishers and handlers, failing handlers, and an instance that leaves in the
         midst of its work and comes back, no message is lost and none is invented.
         """
@@ -145,7 +142,7 @@ class StressCases(Stage):
         total = Figures()
         for _ in range(rounds):
             total += await self._round(messages, workers)
-            record_property(STRESS, str(total))
+            request.node.user_properties.append((STRESS, str(total)))
         assert (total.lost, total.unexpected) == (0, 0), str(total)
         assert total.attempted == rounds * messages
 

@@ -1,14 +1,16 @@
 """A broker that passes everything on to a sound one, with places where a fault can sit."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeAlias
 
+from pyfly_messaging.health import Health
+from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
-from pyfly_messaging.ports import MessageBrokerPort, MessageHandler
+from pyfly_messaging.ports import MessageBrokerPort, MessageHandler, PublishesBatches, ReportsHealth
 
 
-class Broker(MessageBrokerPort, Protocol):
+class Broker(MessageBrokerPort, PublishesBatches, ReportsHealth, Protocol):
     """What a sound broker offers."""
 
     async def subscribe(
@@ -81,6 +83,12 @@ class Fault:
 
     async def stop(self) -> None:
         await self.inner.stop()
+
+    async def publish_many(self, messages: Iterable[Message]) -> None:
+        await self.inner.publish_many(messages)
+
+    def health(self) -> Health:
+        return self.inner.health()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something in the background."""
