@@ -74,7 +74,7 @@ class ListenerOverride(ListenerSettings):
     topic: Topic | None = Field(
         default=None, description="Topic to listen to, instead of the one in the code."
     )
-    group: Annotated[Text, Field(max_length=249)] | None = Field(
+    group: Annotated[Text, Field(max_length=200)] | None = Field(
         default=None, description="Consumer group, instead of the one in the code."
     )
     enabled: Flag = Field(default=True, description="Whether the listener is started at all.")
