@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import copy_context
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pyfly_messaging.delivery.settlement import Retry
 from pyfly_messaging.message import Message
@@ -208,9 +208,8 @@ class Lanes(ABC):
         task.add_done_callback(self._leave)
 
     async def _begin_work(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            await self._work(task.cancelling)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        await self._work(task.cancelling)
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._workers.discard(task)
