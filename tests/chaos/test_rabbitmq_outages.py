@@ -234,7 +234,7 @@ async def test_a_deleted_exchange_is_declared_anew(rabbit: Rabbit) -> None:
 
 
 async def test_a_stop_counts_as_one_delivery(rabbit: Rabbit) -> None:
-    """A message that was in work at a stop has come once nearer to the delivery limit, not twice."""
+    """A message in work at a stop is by one nearer to its delivery limit, not by two."""
     topic, group, gate = rabbit.name("orders"), rabbit.name("group"), Gate()
     broker = rabbit.adapter(timeouts=Timeouts(shutdown=1.0))
     await broker.subscribe(topic, gate, group)
@@ -425,3 +425,21 @@ async def test_a_fault_that_stays_spins_no_loop(
     pauses = [after - before for before, after in pairwise(times)]
     assert pauses[0] < 2
     assert all(pause > 0.2 for pause in pauses[4:])
+
+
+async def test_a_start_that_is_ended_at_any_moment_leaves_nothing(rabbit: Rabbit) -> None:
+    """Whenever a start is cancelled, or stopped while it runs, no task of it is left."""
+    before = others()
+    for number in range(40):
+        broker, inbox = rabbit.adapter(), Inbox()
+        await broker.subscribe(rabbit.name("one"), inbox, rabbit.name("group"))
+        await broker.subscribe(rabbit.name("two"), inbox)
+        starting = asyncio.create_task(broker.start())
+        await asyncio.sleep(0.001 * number)
+        if number % 2:
+            starting.cancel()
+        await broker.stop()
+        await asyncio.wait((starting,))
+        await broker.stop()
+        await eventually(lambda: others() == before, timeout=5)
+        assert not broker.health().publishing

@@ -109,7 +109,7 @@ async def test_new_partitions_are_read_from_their_beginning(
 
 
 async def test_only_the_settled_prefix_is_committed(kafka: KafkaCluster) -> None:
-    """What is behind an unsettled message is not committed, and is handled again after a restart."""
+    """What is behind an unsettled message is not committed; after a restart it comes again."""
     servers, group = kafka.bootstrap_servers, unique("group")
     topic = await new_topic(servers)
     handled: list[bytes] = []

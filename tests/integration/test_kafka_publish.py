@@ -120,7 +120,7 @@ async def test_a_batch_is_checked_before_anything_is_sent(kafka: KafkaCluster) -
 
 
 async def test_a_batch_names_what_was_not_taken(kafka: KafkaCluster) -> None:
-    """The error of a batch has position and reason of each message that is missing; the rest is there."""
+    """The error of a batch has position and reason of each missing message; the rest is there."""
     servers = kafka.bootstrap_servers
     adapter = make_adapter(servers, topics="verify", options={"max_request_size": 5000})
     small = await new_topic(servers, max_message_bytes="2000")

@@ -1,7 +1,6 @@
 """What the tests of the Kafka adapter share, and the proof that its counting counts."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -206,7 +205,7 @@ def _sockets() -> set[str]:
 
 def _target(entry: Path) -> str:
     try:
-        return os.readlink(entry)
+        return str(entry.readlink())
     except OSError:
         return ""
 

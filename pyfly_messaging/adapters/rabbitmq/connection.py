@@ -117,10 +117,7 @@ class Connection:
 
     async def close(self, timeout: float) -> None:
         """Close; cut the connection when the broker has not answered after ``timeout`` seconds."""
-        closing = asyncio.create_task(
-            self._client.close(ConnectionClosed(200, "closed by this side")),
-            name="pyfly rabbitmq close",
-        )
+        closing = _closing(self._client)
         done, _ = await asyncio.wait((closing,), timeout=timeout)
         if not done:
             logger.warning("RabbitMQ at %s does not answer; connection cut", self._address)
@@ -227,10 +224,18 @@ async def _greeted(client: aiormq.Connection, transports: Transports, timeout: f
         if not greeting.done():
             transports.abort()
             greeting.cancel()
-            await asyncio.wait((greeting,), timeout=_ABORT)
+            await asyncio.wait((greeting, _closing(client)), timeout=_ABORT)
+            if greeting.done() and not greeting.cancelled():
+                greeting.exception()  # nobody asks for it any more
     if not answered:
         raise TimeoutError(f"no answer within {timeout:g} s")
     greeting.result()
+
+
+def _closing(client: aiormq.Connection) -> asyncio.Task[None]:
+    """Begin to close a connection; what still waits for it gets this error."""
+    error = ConnectionClosed(200, "closed by this side")
+    return asyncio.create_task(client.close(error), name="pyfly rabbitmq close")
 
 
 def _cause(closing: asyncio.Future[Any]) -> BaseException | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.session import Session
@@ -172,10 +172,16 @@ class QueueConsumer:
                 state=self._state,
                 assigned=self._assigned,
                 in_flight=0 if self._session is None else self._session.in_flight(route.topic),
-                error=self.last_error,
+                error=self._error,
             )
             for route in self._routes.values()
         ]
+
+    @property
+    def _error(self) -> str | None:
+        if self._state == "reconnecting" and (failure := self._link.failure) is not None:
+            return errors.describe(failure.__cause__ or failure)
+        return self.last_error
 
     @property
     def _assigned(self) -> tuple[str, ...]:
@@ -206,7 +212,7 @@ class QueueConsumer:
                 settled = await self._consume()
                 first = False
             except Exception as error:  # noqa: BLE001 - whatever it is, the consumer goes on
-                if first and _is_final(error):
+                if first and isinstance(error, BrokerError) and errors.is_final(error):
                     self._refuse(error)
                     return
                 self._interrupted(error)
@@ -232,6 +238,7 @@ class QueueConsumer:
             self._next.set_result(session)
             if self.last_error is not None:
                 logger.info("RabbitMQ: queue %s is consumed again", self.queue.name)
+                self.last_error = None
         await session.over
         await self._end(session)
         return session.settled
@@ -255,10 +262,3 @@ class QueueConsumer:
                 self.queue.name,
                 self.last_error,
             )
-
-
-def _is_final(error: Exception) -> TypeGuard[BrokerError]:
-    """Tell whether a start need not be tried again."""
-    if isinstance(error, BrokerUnavailableError):
-        return errors.is_final(error)
-    return isinstance(error, BrokerError)

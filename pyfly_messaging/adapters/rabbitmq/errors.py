@@ -130,8 +130,10 @@ def connecting(error: BaseException, address: str, attempts: int = 1) -> BrokerE
             return unavailable(describe(error), address, attempts)
 
 
-def is_final(error: BrokerUnavailableError) -> bool:
-    """Tell whether another attempt to connect would meet the same refusal."""
+def is_final(error: BrokerError) -> bool:
+    """Tell whether another attempt would meet the same refusal."""
+    if not isinstance(error, BrokerUnavailableError):
+        return True
     return error.__cause__ is not None and kind_of(error.__cause__) is Kind.UNUSABLE
 
 

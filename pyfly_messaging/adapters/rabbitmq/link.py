@@ -8,7 +8,7 @@ import random
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.connection import Connection, Connector
-from pyfly_messaging.errors import BrokerUnavailableError, NotStartedError
+from pyfly_messaging.errors import BrokerError, NotStartedError
 
 logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
@@ -19,7 +19,10 @@ _FAREWELL = 5.0
 
 
 class Link:
-    """One connection that is made when it is needed, and made again when it was lost.
+    """One connection that is made when it is first needed, and made again whenever it is lost.
+
+    Once there was a connection it is tried for as long as it takes, whatever the broker answers: it
+    may refuse for a while, during an upgrade or a change of passwords.
 
     Args:
         connector: How to connect.
@@ -33,12 +36,12 @@ class Link:
 
     def __init__(self, connector: Connector, purpose: str) -> None:
         self.attempts = 0
-        self.failure: BrokerUnavailableError | None = None
+        self.failure: BrokerError | None = None
         self._connector = connector
         self._purpose = purpose
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
-        self._closed = False
+        self._closed = True
         self._careful = False
 
     @property
@@ -56,7 +59,8 @@ class Link:
         """Return the connection; wait for as long as it takes to have one.
 
         Raises:
-            AuthenticationError: The broker refused. The next call tries again.
+            AuthenticationError: The broker refused, and there never was a connection.
+            BrokerUnavailableError: The same, and another attempt would not help.
             NotStartedError: The link was closed.
 
         """
@@ -64,12 +68,7 @@ class Link:
             return current
         if self._closed:
             raise NotStartedError
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(
-                self._connect(), name=f"pyfly rabbitmq connect {self._purpose}"
-            )
-            self._connecting.add_done_callback(self._connected)
-        connecting = self._connecting
+        connecting = self._connecting or self._begin()
         await asyncio.wait((connecting,))
         if connecting.cancelled():
             raise NotStartedError
@@ -78,12 +77,21 @@ class Link:
     async def close(self, timeout: float) -> None:
         """Give up connecting, and close what is open within ``timeout`` seconds."""
         self._closed = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait((self._connecting,))
         connection, self._connection = self._connection, None
+        if (connecting := self._connecting) is not None:
+            connecting.cancel()
+            await asyncio.wait((connecting,))
+            if not connecting.cancelled() and connecting.exception() is None:
+                connection = connecting.result()  # it came at the same moment
         if connection is not None:
             await connection.close(timeout)
+
+    def _begin(self) -> asyncio.Task[Connection]:
+        self._connecting = asyncio.create_task(
+            self._connect(), name=f"pyfly rabbitmq connect {self._purpose}"
+        )
+        self._connecting.add_done_callback(self._connected)
+        return self._connecting
 
     async def _connect(self) -> Connection:
         lost, pause = self._connection, _FIRST_PAUSE
@@ -92,12 +100,10 @@ class Link:
         while True:
             try:
                 connection = await self._connector.open(self._purpose, careful=self._careful)
-                connection.on_close(self._learn)
-                return connection
-            except BrokerUnavailableError as error:
+            except BrokerError as error:
                 self.attempts += 1
                 self.failure = error
-                if errors.is_final(error):
+                if lost is None and errors.is_final(error):
                     raise
                 varied = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
                 logger.warning(
@@ -108,20 +114,25 @@ class Link:
                     varied,
                     errors.describe(error.__cause__ or error),
                 )
+            else:
+                connection.on_close(self._lost)
+                return connection
             await asyncio.sleep(varied)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _connected(self, connecting: asyncio.Task[Connection]) -> None:
         self._connecting = None
-        if connecting.cancelled() or connecting.exception() is not None:
+        if connecting.cancelled() or connecting.exception() is not None or self._closed:
             return
         if self.attempts or self._connection is not None:
             logger.info("RabbitMQ at %s: connected (%s)", self._connector.address, self._purpose)
         self._connection = connecting.result()
         self.attempts, self.failure = 0, None
 
-    def _learn(self, cause: BaseException | None) -> None:
-        """Read more carefully after a connection died of a frame that the client cannot read."""
+    def _lost(self, cause: BaseException | None) -> None:
+        """Connect again; more carefully after a frame that the client cannot read."""
+        if self._closed:
+            return
         if not self._careful and errors.is_unreadable(cause):
             self._careful = True
             logger.warning(
@@ -130,3 +141,5 @@ class Link:
                 self._connector.address,
                 errors.describe(cause),
             )
+        if self._connecting is None:
+            self._begin()

@@ -176,15 +176,19 @@ class Publisher:
                     errors.reraise_if_cancelled(error)
                     await self._send_again(error, channel, message)
         except TimeoutError as error:
-            raise PublishError(
-                f"publish to {topic!r} was not confirmed by RabbitMQ at {self._topology.address}"
-                f" within {self._limit.seconds:g} s (publish-timeout); whether it was taken is"
-                " unknown"
-            ) from error
+            raise self._late(topic) from error
         finally:
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
+
+    def _late(self, topic: str) -> PublishError:
+        failure = self._link.failure
+        why = f"; there is no connection: {failure}" if failure is not None else ""
+        return PublishError(
+            f"publish to {topic!r} was not confirmed by RabbitMQ at {self._topology.address} within"
+            f" {self._limit.seconds:g} s (publish-timeout); whether it was taken is unknown{why}"
+        )
 
     async def _send(self, channel: Channel, message: _Outgoing) -> None:
         await channel.basic_publish(

@@ -1,0 +1,273 @@
+"""Start and stop against a real Kafka, and against none: bounded, whole or not at all."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pyfly_messaging.errors import BrokerUnavailableError, TopologyError
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import ListenerPolicy, Timeouts
+from pyfly_messaging.ports import (
+    AppliesPolicies,
+    MessageBrokerPort,
+    PublishesBatches,
+    ReportsHealth,
+)
+from tests.brokers import KafkaCluster
+from tests.integration.test_kafka_support import (
+    Inbox,
+    committed,
+    make_adapter,
+    new_topic,
+    nothing_left,
+    running,
+    unique,
+    until,
+)
+
+SLACK = 10.0  # for a loaded machine
+
+
+@pytest.fixture
+def silent_host() -> Iterator[str]:
+    """The address of a host that takes connections and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_an_adapter_offers_all_that_there_is() -> None:
+    """The adapter has the port, batches, health and policies."""
+    policy = ListenerPolicy(retries=1)
+    adapter = make_adapter("127.0.0.1:1", policy=policy)
+    for protocol in (MessageBrokerPort, PublishesBatches, ReportsHealth, AppliesPolicies):
+        assert isinstance(adapter, protocol)
+    assert adapter.default_policy is policy
+
+
+async def test_a_refused_connection_ends_the_start_in_time() -> None:
+    """Where nothing listens a start fails after its timeout, says why, and leaves nothing."""
+    adapter = make_adapter("127.0.0.1:1,127.0.0.1:2", timeouts=Timeouts(startup=0.7))
+    await adapter.subscribe("orders", Inbox(), "group")
+    async with nothing_left():
+        before = time.monotonic()
+        with pytest.raises(
+            BrokerUnavailableError, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2"
+        ) as caught:
+            await adapter.start()
+        assert time.monotonic() - before < 0.7 + SLACK
+    assert caught.value.attempts > 1
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+    assert adapter.health().started is False
+    await adapter.stop()
+
+
+async def test_a_silent_host_ends_the_start_in_time(silent_host: str) -> None:
+    """A host that answers nothing costs a start its timeout, not forty seconds."""
+    adapter = make_adapter(silent_host, timeouts=Timeouts(startup=1.0))
+    async with nothing_left():
+        before = time.monotonic()
+        with pytest.raises(BrokerUnavailableError, match=silent_host):
+            await adapter.start()
+        assert time.monotonic() - before < 1.0 + SLACK
+
+
+async def test_one_host_that_answers_is_enough(kafka: KafkaCluster, silent_host: str) -> None:
+    """Hosts that are down or silent do not keep a start from finding the one that answers."""
+    inbox, topic = Inbox(), unique()
+    adapter = make_adapter(f"127.0.0.1:1,{silent_host},{kafka.bootstrap_servers}")
+    await adapter.subscribe(topic, inbox, unique("group"))
+    async with running(adapter):
+        await adapter.publish(topic, b"value")
+        assert await inbox.has(1) == [b"value"]
+
+
+async def test_a_start_waits_for_the_broker(kafka: KafkaCluster) -> None:
+    """A start goes on trying until the broker is there."""
+    host, _, port = kafka.address.rpartition(":")
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        address = reserved.getsockname()
+    adapter = make_adapter(f"127.0.0.1:{address[1]}")
+    starting = asyncio.create_task(adapter.start())
+    done, _ = await asyncio.wait((starting,), timeout=0.5)
+    assert not done
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        pumps = [_pump(reader, far_writer), _pump(far_reader, writer)]
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+    async with await asyncio.start_server(forward, *address):
+        await starting
+        await adapter.publish(unique(), b"value")
+        await adapter.stop()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
+async def test_a_failed_start_starts_nothing(kafka: KafkaCluster) -> None:
+    """When one of several listeners cannot start, none consumes, and the start can be repeated."""
+    servers, inbox = kafka.bootstrap_servers, Inbox()
+    good, missing = await new_topic(servers), unique("missing")
+    adapter = make_adapter(servers, topics="verify")
+    await adapter.subscribe(good, inbox, unique("group"))
+    await adapter.subscribe(missing, inbox, unique("group"))
+    async with nothing_left():
+        for _ in range(2):
+            with pytest.raises(TopologyError, match=missing):
+                await adapter.start()
+            assert {c.state for c in adapter.health().consumers} == {"stopped"}
+    creating = make_adapter(servers)
+    async with running(creating):
+        await creating.publish(missing, b"now it is there")
+        await creating.publish(f"{missing}.dlt", b"and this")
+    async with running(adapter):
+        assert await inbox.has(1) == [b"now it is there"]
+
+
+async def test_a_cancelled_start_leaves_nothing(kafka: KafkaCluster) -> None:
+    """A start that is cancelled, however far it came, leaves neither task nor socket."""
+    adapter = make_adapter(kafka.bootstrap_servers)
+    await adapter.subscribe(unique(), Inbox(), unique("group"))
+    await adapter.subscribe(unique(), Inbox())
+    async with nothing_left():
+        for delay in (0.0, 0.01, 0.05, 0.1, 0.15, 0.2):
+            starting = asyncio.create_task(adapter.start())
+            await asyncio.sleep(delay)  # somewhere within
+            starting.cancel()
+            await asyncio.wait((starting,))
+            await adapter.stop()
+
+
+async def test_stop_leaves_nothing(kafka: KafkaCluster) -> None:
+    """After a stop there is no task and no socket of ours, and all stays that way when repeated."""
+    servers, topic = kafka.bootstrap_servers, unique()
+    adapter = make_adapter(servers)
+    await adapter.stop()
+    await adapter.subscribe(topic, inbox := Inbox(), unique("group"))
+    await adapter.subscribe(topic, Inbox())
+    async with nothing_left():
+        for round_ in range(3):
+            await asyncio.gather(adapter.start(), adapter.start())
+            await adapter.publish_many([Message(topic, b"%d" % n) for n in range(50)])
+            await inbox.has(50 * (round_ + 1))
+            await asyncio.gather(adapter.stop(), adapter.stop())
+            assert adapter.health().started is False
+
+
+async def test_stop_lets_running_handlers_finish(kafka: KafkaCluster) -> None:
+    """A handler that runs at the stop finishes and is committed; what waited is handed back."""
+    servers, group = kafka.bootstrap_servers, unique("group")
+    topic = await new_topic(servers)
+    begun, go_on, handled = asyncio.Event(), asyncio.Event(), list[bytes]()
+
+    async def handle(message: Message) -> None:
+        begun.set()
+        await go_on.wait()
+        handled.append(message.value)
+
+    # A consumer that does not fetch for so long would leave its group.
+    adapter = make_adapter(servers, max_poll_interval=3)
+    await adapter.subscribe(topic, handle, group)
+    async with nothing_left():
+        await adapter.start()
+        await adapter.publish_many([Message(topic, b"%d" % n) for n in range(5)])
+        await begun.wait()
+        stopping = asyncio.create_task(adapter.stop())
+        done, _ = await asyncio.wait((stopping,), timeout=5)
+        assert not done
+        go_on.set()
+        await stopping
+    assert handled == [b"0"]
+    assert await committed(servers, group, topic) == 1
+
+
+async def test_stop_cancels_what_takes_too_long(kafka: KafkaCluster) -> None:
+    """A handler that outlasts the shutdown timeout is cancelled; its message is handled again."""
+    servers, group = kafka.bootstrap_servers, unique("group")
+    topic = await new_topic(servers)
+    begun, cancelled, inbox = asyncio.Event(), asyncio.Event(), Inbox()
+
+    async def handle(message: Message) -> None:
+        if begun.is_set():
+            await inbox(message)
+            return
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    adapter = make_adapter(servers, timeouts=Timeouts(shutdown=0.5))
+    await adapter.subscribe(topic, handle, group)
+    async with nothing_left():
+        await adapter.start()
+        await adapter.publish(topic, b"value")
+        await begun.wait()
+        before = time.monotonic()
+        await adapter.stop()
+        assert time.monotonic() - before < 0.5 + SLACK
+        assert cancelled.is_set()
+    assert await committed(servers, group, topic) == 0
+    async with running(adapter):
+        assert await inbox.has(1) == [b"value"]
+
+
+async def test_stop_confirms_what_is_being_published(kafka: KafkaCluster) -> None:
+    """Publishes that are under way at the stop are confirmed, or raise at once; none hangs."""
+    servers = kafka.bootstrap_servers
+    adapter, topic = make_adapter(servers, linger=0.3), await new_topic(servers)
+    async with nothing_left():
+        await adapter.start()
+        await adapter.publish(topic, b"first")
+        publishes = [asyncio.create_task(adapter.publish(topic, b"%d" % n)) for n in range(100)]
+        await asyncio.sleep(0)
+        await adapter.stop()
+        async with asyncio.timeout(SLACK):
+            outcomes = await asyncio.gather(*publishes, return_exceptions=True)
+        assert outcomes == [None] * 100
+
+
+async def test_health_follows_the_life_of_a_broker(kafka: KafkaCluster) -> None:
+    """Health tells what is assigned and in flight, and whether publishing is possible."""
+    servers, group = kafka.bootstrap_servers, unique("group")
+    topic = await new_topic(servers, partitions=2)
+    adapter, go_on = make_adapter(servers), asyncio.Event()
+
+    async def handle(message: Message) -> None:
+        await go_on.wait()
+
+    await adapter.subscribe(topic, handle, group, name="one")
+    health = adapter.health()
+    assert (health.started, health.publishing, health.healthy) == (False, False, False)
+    async with running(adapter):
+        health = adapter.health()
+        assert (health.started, health.publishing, health.healthy) == (True, True, True)
+        (consumer,) = health.consumers
+        assert (consumer.name, consumer.topic, consumer.group) == ("one", topic, group)
+        assert (consumer.state, consumer.error) == ("running", None)
+        assert consumer.assigned == (f"{topic}-0", f"{topic}-1")
+        await adapter.publish_many([Message(topic, b"%d" % n) for n in range(7)])
+        await until(lambda: adapter.health().consumers[0].in_flight == 7)
+        go_on.set()
+        await until(lambda: adapter.health().consumers[0].in_flight == 0)
+    assert adapter.health().consumers[0].state == "stopped"
+
+
+async def test_a_member_without_partitions_runs(kafka: KafkaCluster) -> None:
+    """Of more members than partitions some have none, and are well."""
+    servers, topic, group = kafka.bootstrap_servers, unique(), unique("group")
+    adapters = [make_adapter(servers) for _ in range(2)]
+    for adapter in adapters:
+        await adapter.subscribe(topic, Inbox(), group)
+    async with running(*adapters):
+        await until(lambda: all(adapter.health().healthy for adapter in adapters))
+        assigned = [adapter.health().consumers[0].assigned for adapter in adapters]
+        assert sorted(assigned) == [(), (f"{topic}-0",)]
