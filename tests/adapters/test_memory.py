@@ -1695,6 +1695,7 @@ class TestStartAndStop:
     async def test_nothing_is_left_behind(self) -> None:
         """After a stop there is no task and no timer of the broker's."""
         loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
         before = others()
         flaky = Service(fails(*[ValueError()] * 2))
         async with running(policy=policy(retry_delay=5.0)) as broker:
@@ -1704,8 +1705,7 @@ class TestStartAndStop:
             )
             await broker.publish("orders", b"v")
         assert others() == before
-        pending = [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        assert pending == []
+        assert loop.timers() == []
 
 
 class TestSubscribe:

@@ -47,15 +47,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
+    def timers(self) -> list[asyncio.TimerHandle]:
+        """Return the timers that are set."""
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        return [timer for timer in scheduled if not timer.cancelled()]
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on virtual time; nothing of it may be left running or uncaught."""
+    """Run a coroutine on virtual time; it may leave no task, no timer and nothing uncaught."""
     loop = VirtualLoop()
 
     async def checked() -> T:
         result = await main
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"left running: {left}"
+        assert not loop.timers(), f"left waiting: {loop.timers()}"
         return result
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
