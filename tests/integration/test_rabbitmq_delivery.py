@@ -601,7 +601,6 @@ async def test_a_stray_that_cannot_be_dead_lettered_stays(rabbit: Rabbit) -> Non
     before = rabbit.adapter()
     await before.subscribe(gone, Inbox(), group, policy=QUICK.replace(dead_letter=False))
     await before.start()
-    await before.publish(gone, b"stray")
     await before.stop()
     await rabbit.publish(gone, b"stray")
     async with rabbit.channel() as channel:
