@@ -40,7 +40,6 @@ format: $(READY) ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .
 
 bench: $(READY) ## Measure against the raw clients and the peers, as ratios
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'
 	@$(BIN)/python -m tests.benchmarks
 
 brokers: $(READY) ## Run a Kafka and a RabbitMQ on their default ports until Ctrl-C
