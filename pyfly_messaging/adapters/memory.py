@@ -356,8 +356,7 @@ class _Wait:
         self.timer = self._loop.call_later(limit, self._expire, limit)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        if self.refusal is None:
-            yield from self._over
+        yield from self._over
         if self.refusal is not None:
             raise PublishError(self.refusal)
 
@@ -668,11 +667,10 @@ class _RetryWithin:
 
 
 async def _within(publication: _Publication, step: Awaitable[Retry | None]) -> Retry | None:
-    outside = _publication.set(publication)
+    _publication.set(publication)
     publication.holders += 1
     try:
         retry = await step
     finally:
         publication.holders -= 1
-        _publication.reset(outside)
     return None if retry is None else _RetryWithin(publication, retry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import CancelledError, Task, TimerHandle, current_task, get_running_loop
 from types import TracebackType
 from typing import Any
 
@@ -22,16 +22,15 @@ class Expiry:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._running: dict[asyncio.Task[Any], float] = {}  # with deadlines, the earliest first
-        self._timer: asyncio.TimerHandle | None = None
+        self._running: dict[Task[Any] | None, float] = {}  # with deadlines, the earliest first
+        self._timer: TimerHandle | None = None
 
-    def deadline(self) -> float:
-        """Return when the calling task's limit ends, on the event loop's clock."""
-        return self._running[_this_task()]
+    def left(self) -> float:
+        """Return how many seconds the calling task has left."""
+        return max(0.0, self._running[current_task()] - get_running_loop().time())
 
     def __enter__(self) -> None:
-        task = _this_task()
-        loop = task.get_loop()
+        task, loop = current_task(), get_running_loop()
         self._running[task] = at = loop.time() + self.seconds
         if self._timer is None:
             self._timer = loop.call_at(at, self._expire)
@@ -42,28 +41,23 @@ class Expiry:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        task = _this_task()
+        task = current_task()
         # What is not there any more has expired, and was cancelled by us.
         if (
             self._running.pop(task, None) is None
+            and task is not None
             and task.uncancel() == 0
-            and kind is asyncio.CancelledError
+            and kind is CancelledError
         ):
             raise TimeoutError from error
 
     def _expire(self) -> None:
         self._timer = None
+        loop = get_running_loop()
         for task, at in tuple(self._running.items()):
-            loop = task.get_loop()
             if at > loop.time():
                 self._timer = loop.call_at(at, self._expire)
                 return
             del self._running[task]
-            task.cancel()
-
-
-def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("a limit needs a task to cancel")
-    return task
+            if task is not None:
+                task.cancel()

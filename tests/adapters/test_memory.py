@@ -818,9 +818,11 @@ class TestHandlersThatCancel:
             this_task().cancel()
             await asyncio.sleep(60)
 
+        service = Service(cancels)
         async with running(policy=policy(concurrency=concurrency, retries=2)) as broker:
-            await broker.subscribe("orders", cancels)
+            await broker.subscribe("orders", service.on_message)
             await broker.publish("orders", b"v")
+        assert service.values == ["v", "v", "v"]
         (letter,) = broker.dead_letters
         assert letter.headers["x-pyfly-attempts"] == "3"
         assert letter.headers["x-pyfly-exception"] == "asyncio.exceptions.CancelledError"
@@ -1109,6 +1111,60 @@ class TestPublishTimeout:
             assert (service.values, now()) == (["v"], 30.0)
             await asyncio.sleep(2)
             assert service.values == ["v", "v"]
+
+    @on_virtual_time
+    async def test_another_group(self) -> None:
+        """A publish whose own handler has ended raises in time, and is not cancelled."""
+        quick, slow = Service(lambda _: asyncio.sleep(1)), Service(lambda _: asyncio.sleep(60))
+        async with running(timeouts=Timeouts(publish=5.0, shutdown=1.0)) as broker:
+            await broker.subscribe("orders", quick.on_message, "quick")
+            await broker.subscribe("orders", slow.on_message, "slow")
+            with pytest.raises(PublishError):
+                await broker.publish("orders", b"v")
+            assert now() == 5.0
+            await turns()
+            assert this_task().cancelling() == 0
+
+    @on_virtual_time
+    async def test_after_a_time_limit_of_the_handlers_own(self) -> None:
+        """A time limit that the handler has set and met before changes nothing."""
+
+        async def endless(message: Message) -> None:
+            try:
+                async with asyncio.timeout(1):
+                    await asyncio.sleep(60)
+            except TimeoutError:
+                await asyncio.sleep(60)
+
+        async with running(timeouts=Timeouts(publish=5.0, shutdown=1.0)) as broker:
+            await broker.subscribe("orders", endless)
+            with pytest.raises(PublishError):
+                await broker.publish("orders", b"v")
+            assert (now(), this_task().cancelling()) == (5.0, 0)
+
+    @on_virtual_time
+    async def test_while_the_publisher_cleans_up(self) -> None:
+        """A publisher that was cancelled before gets its PublishError all the same."""
+        seen: list[tuple[str, int]] = []
+
+        async def publishes() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                try:
+                    await broker.publish("orders", b"v")
+                except PublishError:
+                    seen.append(("refused", this_task().cancelling()))
+                raise
+
+        slow = Service(lambda message: asyncio.sleep(60))
+        async with running(timeouts=Timeouts(publish=5.0, shutdown=1.0)) as broker:
+            await broker.subscribe("orders", slow.on_message)
+            publishing = asyncio.create_task(publishes())
+            await turns()
+            publishing.cancel()
+            await asyncio.wait((publishing,))
+        assert seen == [("refused", 1)]
 
     @on_virtual_time
     async def test_every_publish_has_its_own(self) -> None:
@@ -1502,6 +1558,27 @@ class TestStartAndStop:
         assert service.values == ["v", "v"]
 
     @on_virtual_time
+    async def test_a_handler_that_fails_while_it_stops(self) -> None:
+        """An attempt that fails during a stop is not followed by another one, even at once."""
+
+        async def fails_late(message: Message) -> None:
+            await asyncio.sleep(5)
+            raise ValueError(message)
+
+        service = Service(fails_late)
+        broker = InMemoryMessageBroker(policy=policy(retry_delay=0.0))
+        await broker.subscribe("orders", service.on_message)
+        await broker.start()
+        publishing = asyncio.create_task(broker.publish("orders", b"v"))
+        await asyncio.sleep(1)
+        await broker.stop()
+        assert now() == 5.0
+        with pytest.raises(PublishError, match=STOPPED):
+            await publishing
+        assert service.values == ["v"]
+        assert broker.health().consumers[0].in_flight == 1
+
+    @on_virtual_time
     async def test_handlers_may_publish_while_they_finish(self) -> None:
         """What a handler publishes while the broker stops is kept for the next start."""
         parts = Service()
@@ -1706,6 +1783,7 @@ class TestStartAndStop:
             await broker.publish("orders", b"v")
         assert others() == before
         assert loop.timers() == []
+        assert not broker._waits
 
 
 class TestSubscribe:

@@ -1,7 +1,5 @@
 """RabbitMQ: the adapter beside raw aio-pika and FastStream."""
 
-import asyncio
-
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitQueue
@@ -142,18 +140,17 @@ class _Peer(_Contender):
 
 async def _fill(address: str, topic: str, count: int) -> None:
     """Give a contender the queue that our adapter declares, with so many messages in it."""
+    connection = await aio_pika.connect(address)
+    await (await connection.channel()).queue_delete(topic)
+    await connection.close()
     broker = RabbitMQAdapter(address, _EXCHANGE)
 
     async def never(message: Message) -> None:
-        await asyncio.Event().wait()
+        raise AssertionError(message)  # nobody has published yet
 
-    connection = await aio_pika.connect(address)
     await broker.subscribe(topic, never, topic)
     await broker.start()
     await broker.stop()
-    channel = await connection.channel()
-    await (await channel.get_queue(topic)).purge()
-    await connection.close()
     publisher = RabbitMQAdapter(address, _EXCHANGE)
     await publisher.start()
     batch = [Message(topic, VALUE)] * 1000

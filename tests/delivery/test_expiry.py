@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyfly_messaging.delivery.expiry import Expiry
-from tests.delivery.clock import VirtualLoop, on_virtual_time, turns
+from tests.delivery.clock import on_virtual_time, turns
 
 
 def now() -> float:
@@ -28,7 +28,8 @@ async def test_what_takes_too_long_is_a_timeout() -> None:
     await asyncio.sleep(1)
 
     async def call() -> None:
-        assert expiry.deadline() == 6.0
+        await asyncio.sleep(2)
+        assert expiry.left() == 3.0
         await asyncio.sleep(60)
 
     with pytest.raises(TimeoutError):
@@ -103,19 +104,22 @@ async def test_a_cancellation_by_others_passes() -> None:
     await asyncio.sleep(60)
 
 
-def test_outside_of_a_task() -> None:
-    """Without a task there is nothing that could be cancelled."""
-    loop = VirtualLoop()
-    errors: list[BaseException] = []
+@on_virtual_time
+async def test_nothing_is_left_behind() -> None:
+    """A cancellation by the limit is taken back, so that the task can go on and use it again."""
+    expiry, task = Expiry(5.0), asyncio.current_task()
+    assert task is not None
+    for end in (5.0, 10.0, 15.0):
+        with pytest.raises(TimeoutError):
+            await limited(expiry, asyncio.sleep(60))
+        assert (now(), task.cancelling()) == (end, 0)
 
-    def call() -> None:
-        try:
-            with Expiry(5.0):
-                pass
-        except RuntimeError as error:
-            errors.append(error)
 
-    loop.call_soon(call)
-    loop.run_until_complete(asyncio.sleep(1))
-    loop.close()
-    assert [str(error) for error in errors] == ["a limit needs a task to cancel"]
+@on_virtual_time
+async def test_a_cancellation_by_others_at_the_deadline() -> None:
+    """Whoever cancels a task at the very moment of its deadline is heard."""
+    task = asyncio.create_task(limited(Expiry(5.0), asyncio.sleep(60)))
+    await turns()
+    asyncio.get_running_loop().call_at(5.0, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task

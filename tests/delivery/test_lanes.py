@@ -87,6 +87,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def timers() -> list[asyncio.TimerHandle]:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop.timers()
+
+
 def workers() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == "pyfly listener listener"]
 
@@ -265,6 +271,7 @@ class TestBothKinds:
         assert await listener.drain(10.0) == ["a", "b"]
         assert now() == 1.0
         assert workers() == []
+        assert timers() == []
         await asyncio.sleep(100)
         assert listener.settled == []
 
@@ -291,6 +298,7 @@ class TestBothKinds:
         gate.set()
         assert await draining == ["a"]
         assert now() == 0.0
+        assert timers() == []
         await asyncio.sleep(100)
         assert listener.settled == []
         assert calls == [b"a"]

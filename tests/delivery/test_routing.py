@@ -157,6 +157,29 @@ async def test_of_several_only_the_one_that_ended_the_task_has_failed() -> None:
 
 
 @on_virtual_time
+async def test_those_after_one_that_ended_the_task_do_not_wait_again() -> None:
+    """After a pause, the handlers behind one that ends the task go on without another pause."""
+    log: list[str] = []
+    route = route_of(
+        None,
+        settlement(named("a", log, ValueError(), GeneratorExit()), retry_delay=4.0),
+        settlement(named("b", log, ValueError()), retry_delay=4.0),
+    )
+    step = await route.attempt(message(b"1"))
+    assert step is not None
+    retries = await step()
+    assert retries is not None
+    assert retries.delay == 4.0
+    with pytest.raises(GeneratorExit):
+        await retries()
+    rest = await retries.failed(GeneratorExit())
+    assert rest is not None
+    assert rest.delay == 0.0
+    assert await to_the_end(rest()) == [8.0]
+    assert log == ["a 1", "b 1", "a 1", "b 1", "a 1"]
+
+
+@on_virtual_time
 async def test_the_last_of_several_can_end_the_task() -> None:
     """When the last of several ends the task, what is left is that one's next attempt."""
     log: list[str] = []

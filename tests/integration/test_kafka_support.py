@@ -105,10 +105,11 @@ class Tally:
         self.acknowledged.add(value)
 
     async def publish_until(self, end: asyncio.Event, adapter: KafkaAdapter, topic: str) -> None:
-        """Publish one after the other until an event."""
+        """Publish one after the other until an event, never far ahead of the handlers."""
         while not end.is_set():
             await self.publish(adapter, topic, b"%d" % (self.attempted % 7))
-            await asyncio.sleep(0)
+            while len(self.lost) > 300 and not end.is_set():
+                await asyncio.sleep(0.01)
 
     @property
     def lost(self) -> set[bytes]:

@@ -221,6 +221,8 @@ def publishing(error: BaseException, topic: str) -> PublishError:
 
 def describe(error: BaseException) -> str:
     """Return an exception as one line, its class named once."""
+    if isinstance(error, kafka.CommitFailedError):  # its own text is an essay
+        return "CommitFailedError: the group has gone on without this member"
     text = str(error).partition("\n")[0].strip()
     name = type(error).__name__
     return text if name in text else f"{name}: {text}".rstrip(": ")

@@ -63,8 +63,7 @@ class Membership:
         self._assignment: Assignment | None = None
         self._assigned = asyncio.Event()
         self._left_behind: list[Assignment] = []
-        self._leaving = False
-        self._commit_within = _COMMIT
+        self._leaving: Deadline | None = None
         self._commit_error: str | None = None
 
     @property
@@ -133,18 +132,26 @@ class Membership:
 
     async def leave(self, deadline: Deadline, grace: float) -> None:
         """Let running handlers finish for ``grace`` seconds, commit, leave the group."""
-        self._leaving = True
-        patience = min(_FAREWELL if self.pulse.connected else _CURT, max(_CURT, deadline.left()))
-        self._commit_within = patience
+        self._leaving = deadline
         if self._assignment is not None:
             staying = asyncio.create_task(self._stay(), name=f"pyfly kafka {self._route.name}")
             await self._hand_over(grace)
             staying.cancel()
             await asyncio.wait((staying,))
-        if not await end_consumer(self._consumer, patience):
+        if not await end_consumer(self._consumer, self._patience()):
             logger.warning("Kafka: listener %s could not say goodbye", self._route.name)
         for assignment in self._left_behind:
             await assignment.drained()
+
+    def _patience(self) -> float:
+        """Return how long to wait for a broker's answer.
+
+        On leaving that is half of the time left: there is more to do afterwards.
+        """
+        if self._leaving is None:
+            return _COMMIT
+        at_most = _FAREWELL if self.pulse.connected else _CURT
+        return max(_CURT, min(at_most, self._leaving.left() / 2))
 
     async def _hand(
         self, assignment: Assignment, fetched: Mapping[TopicPartition, Records]
@@ -155,7 +162,7 @@ class Membership:
         """
         starts = {partition: records[0].offset for partition, records in fetched.items()}
         try:
-            async with asyncio.timeout(self._commit_within):
+            async with asyncio.timeout(self._patience()):
                 await self._source.anchor(starts)
         except (TimeoutError, KafkaError) as error:
             logger.info("Kafka: listener %s: %s", self._route.name, errors.describe(error))
@@ -176,7 +183,7 @@ class Membership:
 
     def _begin(self) -> None:
         """Begin with a new assignment."""
-        if self._leaving:
+        if self._leaving is not None:
             return
         self._assignment = Assignment(self._route, self._settings, self._commit)
         if self._route.group is not None:
@@ -201,7 +208,7 @@ class Membership:
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         try:
             # aiokafka repeats a commit for as long as the broker is away.
-            async with asyncio.timeout(self._commit_within):
+            async with asyncio.timeout(self._patience()):
                 await self._source.commit(offsets)
         except (TimeoutError, KafkaError) as error:
             self._commit_error = f"offsets not committed: {errors.describe(error)}"

@@ -74,7 +74,7 @@ class Publisher:
         try:
             with self._limit:
                 if topic not in self._known:
-                    await self._ensure(topic)
+                    await self._ensure(topic, Deadline(self._limit.left()))
                 if (producer := self._producer.current) is None:
                     raise NotStartedError
                 try:
@@ -95,8 +95,8 @@ class Publisher:
         self._current()
         batch = SentBatch(records)
         try:
-            with self._limit:
-                await self._send_batch(batch)
+            async with asyncio.timeout(self._limit.seconds):
+                await self._send_batch(batch, Deadline(self._limit.seconds))
         except (TimeoutError, NotStartedError) as end:
             batch.give_up(end)
         if batch.failed:
@@ -108,11 +108,11 @@ class Publisher:
                 failed.append((position, failure))
             raise BatchPublishError(failed, len(records)) from failed[0][1]
 
-    async def _send_batch(self, batch: SentBatch) -> None:
+    async def _send_batch(self, batch: SentBatch, deadline: Deadline) -> None:
         for topic in batch.topics:
             if topic not in self._known:
                 try:
-                    await self._ensure(topic)
+                    await self._ensure(topic, deadline)
                 except PublishError as missing:
                     batch.fail_topic(topic, missing)
         producer = self._current()
@@ -162,11 +162,10 @@ class Publisher:
             raise NotStartedError
         return producer
 
-    async def _ensure(self, topic: str) -> None:
+    async def _ensure(self, topic: str, deadline: Deadline) -> None:
         self._current()
-        left = self._limit.deadline() - asyncio.get_running_loop().time()
         try:
-            await self._topics.ensure((topic,), Deadline(left))
+            await self._topics.ensure((topic,), deadline)
         except BrokerError as error:
             raise PublishError(f"publish to {topic!r} failed: {error}") from error
 
