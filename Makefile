@@ -50,7 +50,7 @@ install-brokers: $(READY) ## Make sure that both brokers can be started
 
 schema: $(READY) ## Regenerate what is made from the settings and the kit: reference, schema, pages
 	@$(BIN)/pyfly-messaging config init --force
-	@$(BIN)/python -c 'from pyfly_messaging.settings.codes import render_codes as r; print(r(), end="")' > docs/configuration-errors.md
+	@$(BIN)/python -c 'from pyfly_messaging.settings.diagnostics.codes import render_codes as r; print(r(), end="")' > docs/configuration-errors.md
 	@$(BIN)/python -m tests.testing.guarantees
 
 clean: ## Remove what make made

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyfly_messaging.settings.diagnostics import Diagnostic
+    from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
 
 
 class MessagingError(Exception):

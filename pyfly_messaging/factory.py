@@ -8,7 +8,7 @@ from pyfly_messaging.errors import MissingDependencyError
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.provider import CLIENTS, choose, has_client
+from pyfly_messaging.settings.models.provider import CLIENTS, choose, has_client
 
 logger = logging.getLogger("pyfly_messaging")
 
@@ -72,7 +72,7 @@ def _build_installed(
     settings: MessagingSettings, timeouts: Timeouts, policy: ListenerPolicy
 ) -> MessageBrokerPort:
     """Build the broker of an adapter that another distribution has installed."""
-    from pyfly_messaging.settings.installed import (
+    from pyfly_messaging.settings.plugins.installed import (
         UnusableAdapterError,
         adapter_plugin,
         check_broker,

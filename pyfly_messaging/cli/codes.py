@@ -10,7 +10,7 @@ from rich.text import Text
 from pyfly_messaging.cli.console import put, say_json
 from pyfly_messaging.cli.options import AsJson
 from pyfly_messaging.cli.tables import facts, headline, plain, rows
-from pyfly_messaging.settings.codes import CODES, Code
+from pyfly_messaging.settings.diagnostics.codes import CODES, Code
 
 TONES = {"error": "red", "warning": "yellow", "info": "cyan"}
 _CODE = re.compile(r"(CFG|ENV)\d+", re.IGNORECASE)

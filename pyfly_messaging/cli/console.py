@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 
-from pyfly_messaging.settings.report import one_line
+from pyfly_messaging.settings.diagnostics.report import one_line
 
 _TEXT_WIDTH = 100
 """How wide text is wrapped where there is no terminal."""

@@ -16,12 +16,13 @@ from pyfly_messaging.cli.reading import read
 from pyfly_messaging.cli.tables import facts, indented, plain, rows
 from pyfly_messaging.policy import POLICY_FIELDS
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.catalogue import ANY_NAME, PREFIX, canonical, catalogue
-from pyfly_messaging.settings.codes import CODES
-from pyfly_messaging.settings.explain import Explanation
-from pyfly_messaging.settings.explain import explain as look_up
-from pyfly_messaging.settings.extension import with_adapters
-from pyfly_messaging.settings.suggest import closest
+from pyfly_messaging.settings.catalogue.tree import ANY_NAME, catalogue
+from pyfly_messaging.settings.diagnostics.codes import CODES
+from pyfly_messaging.settings.plugins.extension import with_adapters
+from pyfly_messaging.settings.text.names import PREFIX, canonical
+from pyfly_messaging.settings.text.suggest import closest
+from pyfly_messaging.settings.views.explain import Explanation
+from pyfly_messaging.settings.views.explain import explain as look_up
 
 _NOT_THERE = 2
 _ROOT = PREFIX.split(".")

@@ -10,10 +10,10 @@ import typer
 from pyfly_messaging.cli.console import complain, say
 from pyfly_messaging.cli.options import NO_VALUE, complete_provider, is_stdout, write
 from pyfly_messaging.cli.schema import schema_text
-from pyfly_messaging.settings.discovery import PLACES
-from pyfly_messaging.settings.provider import CLIENTS, has_client, providers
-from pyfly_messaging.settings.reference import reference_yaml
-from pyfly_messaging.settings.suggest import closest
+from pyfly_messaging.settings.models.provider import CLIENTS, has_client, providers
+from pyfly_messaging.settings.sources.discovery import PLACES
+from pyfly_messaging.settings.text.suggest import closest
+from pyfly_messaging.settings.views.reference import reference_yaml
 
 SCHEMA = "pyfly.schema.json"
 _HEADER = """\

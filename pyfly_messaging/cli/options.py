@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pyfly_messaging.settings.discovery import PLACES
-from pyfly_messaging.settings.provider import providers
+from pyfly_messaging.settings.models.provider import providers
+from pyfly_messaging.settings.sources.discovery import PLACES
 
 NO_VALUE = ""
 """What an option takes that is only there or not: help pages would say <bool>."""

@@ -10,7 +10,7 @@ import typer
 
 from pyfly_messaging.cli.console import say
 from pyfly_messaging.cli.options import is_stdout, write
-from pyfly_messaging.settings.schema import json_schema
+from pyfly_messaging.settings.views.schema import json_schema
 
 
 def schema(

@@ -12,8 +12,8 @@ from pyfly_messaging.cli.console import complain, put, say_json, width
 from pyfly_messaging.cli.options import NO_VALUE, AsJson, File, Profiles, split
 from pyfly_messaging.cli.reading import settings_or_exit
 from pyfly_messaging.cli.tables import COLUMN_GAP, plain, rows
-from pyfly_messaging.settings.show import Shown, effective_values
-from pyfly_messaging.settings.values import as_text
+from pyfly_messaging.settings.catalogue.display import as_text
+from pyfly_messaging.settings.views.show import Shown, effective_values
 
 
 def show(

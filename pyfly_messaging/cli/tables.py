@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pyfly_messaging.settings.report import one_line
+from pyfly_messaging.settings.diagnostics.report import one_line
 
 COLUMN_GAP = 2
 """Blanks between two columns."""

@@ -13,9 +13,9 @@ from pyfly_messaging.cli.options import NO_VALUE, AsJson, File, Profiles, split
 from pyfly_messaging.cli.reading import BAD_CONFIGURATION, complain_of, read
 from pyfly_messaging.cli.tables import facts, headline
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.checks import effective_provider
-from pyfly_messaging.settings.discovery import PLACES
-from pyfly_messaging.settings.origins import OriginKind
+from pyfly_messaging.settings.diagnostics.origins import OriginKind
+from pyfly_messaging.settings.judgement.checks import effective_provider
+from pyfly_messaging.settings.sources.discovery import PLACES
 from pyfly_messaging.settings.verdict import Verdict
 
 _SOURCES: dict[OriginKind, str] = {

@@ -1,7 +1,9 @@
 """The configuration: typed models, where their values come from, and what is wrong with them.
 
-What prints, explains or validates is imported from its own module: `explain`, `show`, `schema`,
-`reference`, `verdict`, `report` and `located`.
+The rooms, each of which depends only on those after it: `views`; `root`, which is
+`MessagingSettings`; `judgement`; `loading`; `sources` and `plugins`; `binding`; `catalogue`;
+`models` and `diagnostics`; `text`. Beside `views` stand `verdict`, which validates without an
+exception, and `located`, for errors that are found after loading.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,15 +22,15 @@ from pyfly_messaging.settings.models import (
     TlsSettings,
 )
 from pyfly_messaging.settings.models.base import Section
-from pyfly_messaging.settings.provider import providers
+from pyfly_messaging.settings.models.provider import providers
 from pyfly_messaging.settings.root import MessagingSettings
 
 if TYPE_CHECKING:
-    from pyfly_messaging.settings.deprecation import Deprecation
-    from pyfly_messaging.settings.diagnostics import Diagnostic, Severity
-    from pyfly_messaging.settings.inputs import isolated
-    from pyfly_messaging.settings.origins import Origin
-    from pyfly_messaging.settings.plugin import AdapterPlugin
+    from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Severity
+    from pyfly_messaging.settings.diagnostics.origins import Origin
+    from pyfly_messaging.settings.models.deprecation import Deprecation
+    from pyfly_messaging.settings.plugins.plugin import AdapterPlugin
+    from pyfly_messaging.settings.sources.inputs import isolated
 
 __all__ = [
     "AdapterPlugin",
@@ -54,12 +56,12 @@ __all__ = [
 ]
 
 _LATER = {
-    "AdapterPlugin": "plugin",
-    "Deprecation": "deprecation",
-    "Diagnostic": "diagnostics",
-    "Severity": "diagnostics",
-    "isolated": "inputs",
-    "Origin": "origins",
+    "AdapterPlugin": "plugins.plugin",
+    "Deprecation": "models.deprecation",
+    "Diagnostic": "diagnostics.diagnostic",
+    "Severity": "diagnostics.diagnostic",
+    "isolated": "sources.inputs",
+    "Origin": "diagnostics.origins",
 }
 
 

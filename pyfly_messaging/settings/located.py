@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pyfly_messaging.errors import ConfigurationError
-from pyfly_messaging.settings.catalogue import canonical, canonical_name, full
-from pyfly_messaging.settings.codes import CODES
-from pyfly_messaging.settings.diagnostics import Diagnostic, ExcerptLine
-from pyfly_messaging.settings.origins import Origin
-from pyfly_messaging.settings.wording import one_of
-
-if TYPE_CHECKING:
-    from pyfly_messaging.settings.root import MessagingSettings
+from pyfly_messaging.settings.diagnostics.codes import CODES
+from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, ExcerptLine
+from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.root import MessagingSettings
+from pyfly_messaging.settings.text.names import canonical, canonical_name, full
+from pyfly_messaging.settings.text.phrases import one_of
 
 
 def unknown_listener_diagnostics(
@@ -43,7 +40,7 @@ def check_listener_names(settings: MessagingSettings, known: Iterable[str]) -> N
     """
     found = unknown_listener_diagnostics(settings, known)
     if found:
-        from pyfly_messaging.settings.report import render_report
+        from pyfly_messaging.settings.diagnostics.report import render_report
 
         raise ConfigurationError(render_report(found), found)
 
@@ -81,13 +78,13 @@ def located_error(
         label=label,
         help=help or CODES[code].cure,
     )
-    from pyfly_messaging.settings.report import render_report
+    from pyfly_messaging.settings.diagnostics.report import render_report
 
     return ConfigurationError(render_report([found]), [found])
 
 
 def _unknown_listener(settings: MessagingSettings, name: str, names: list[str]) -> Diagnostic:
-    from pyfly_messaging.settings.suggest import closest
+    from pyfly_messaging.settings.text.suggest import closest
 
     place = settings.provenance.places.get(("listeners", name))
     if place is None:

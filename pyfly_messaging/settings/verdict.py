@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyfly_messaging.errors import ConfigurationError
-from pyfly_messaging.settings.diagnostics import Diagnostic
-from pyfly_messaging.settings.inputs import StrPath, current_inputs, reading
+from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
 from pyfly_messaging.settings.root import MessagingSettings
+from pyfly_messaging.settings.sources.inputs import StrPath, current_inputs, reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Verdict:
 
     def render(self, *, colour: bool = False) -> str:
         """Return the report as text; colour is for terminals only."""
-        from pyfly_messaging.settings.report import render_report
+        from pyfly_messaging.settings.diagnostics.report import render_report
 
         return render_report(self.diagnostics, colour=colour)
 
     def to_json(self) -> str:
         """Return the report as JSON."""
-        from pyfly_messaging.settings.report import report_json
+        from pyfly_messaging.settings.diagnostics.report import report_json
 
         return report_json(self.diagnostics)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.catalogue import catalogue
-from pyfly_messaging.settings.codes import CODES
+from pyfly_messaging.settings.catalogue.tree import catalogue
+from pyfly_messaging.settings.diagnostics.codes import CODES
 from tests.cli.conftest import Invoke, Write
 
 

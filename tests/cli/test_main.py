@@ -32,7 +32,7 @@ def test_hint_without_the_extra(run: Run, module: str) -> None:
 
 def test_another_missing_module_is_no_hint(run: Run) -> None:
     """A module that is missing for another reason is not taken for the extra."""
-    done = run(code=BLOCK.format(module="pyfly_messaging.settings.report"))
+    done = run(code=BLOCK.format(module="pyfly_messaging.settings.diagnostics.report"))
     assert "ModuleNotFoundError" in done.stderr
     assert "pip install" not in done.stderr
 

@@ -28,9 +28,9 @@ from pyfly_messaging import (
 )
 from pyfly_messaging.errors import BrokerUnavailableError
 from pyfly_messaging.settings import isolated
-from pyfly_messaging.settings.explain import explain
-from pyfly_messaging.settings.schema import json_schema
-from pyfly_messaging.settings.show import effective_values
+from pyfly_messaging.settings.views.explain import explain
+from pyfly_messaging.settings.views.schema import json_schema
+from pyfly_messaging.settings.views.show import effective_values
 from tests.examples.distribution import describe
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "examples" / "sqlite_adapter"

@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from pyfly_messaging.settings import Diagnostic, MessagingSettings
-from pyfly_messaging.settings.codes import CODES
-from pyfly_messaging.settings.report import render_report, report_json
-from pyfly_messaging.settings.show import effective_values, render_values
+from pyfly_messaging.settings.diagnostics.codes import CODES
+from pyfly_messaging.settings.diagnostics.report import render_report, report_json
+from pyfly_messaging.settings.views.show import effective_values, render_values
 from tests.settings.corpus import Case, Outcome, Scoreboard, cases, load
 
 BROKEN = cases("broken")
@@ -117,3 +117,11 @@ def _value(settings: MessagingSettings, setting: str) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return "none" if value is None else value
+
+
+def test_case_ids_are_plain() -> None:
+    """Cases can be named on the command line of pytest."""
+    for kind in ("broken", "valid"):
+        case: Case
+        for case in cases(kind):
+            assert case.id.replace("/", "").replace("-", "").replace("_", "").isalnum()

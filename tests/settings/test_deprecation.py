@@ -10,10 +10,10 @@ from pydantic import Field
 
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import Deprecation, MessagingSettings
-from pyfly_messaging.settings.explain import explain, render_explanation
-from pyfly_messaging.settings.reference import reference_yaml
-from pyfly_messaging.settings.schema import json_schema
-from pyfly_messaging.settings.show import effective_values
+from pyfly_messaging.settings.views.explain import explain, render_explanation
+from pyfly_messaging.settings.views.reference import reference_yaml
+from pyfly_messaging.settings.views.schema import json_schema
+from pyfly_messaging.settings.views.show import effective_values
 from tests.settings.corpus import below_messaging
 
 RENAMED = Deprecation(

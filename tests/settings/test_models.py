@@ -19,8 +19,9 @@ from pyfly_messaging.settings import (
     ShutdownSettings,
     StartupSettings,
     TlsSettings,
+    providers,
 )
-from pyfly_messaging.settings.durations import format_duration, parse_duration
+from pyfly_messaging.settings.models import provider
 from pyfly_messaging.settings.models.amqp import parse_url
 
 
@@ -274,40 +275,35 @@ class TestSecrecy:
         assert caught.value.errors()[0]["input"] is None
 
 
-class TestDurations:
-    """Durations as numbers and as text."""
+class TestProviders:
+    """The names that ``provider`` takes."""
+
+    def test_built_in(self) -> None:
+        """The built-in providers are always there."""
+        assert providers()[:4] == ("memory", "kafka", "rabbitmq", "auto")
+
+    def test_entry_points(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An adapter that is installed as an entry point is a provider, and its name suggested."""
+        monkeypatch.setattr(provider, "entry_point_names", lambda: ("nats",))
+        assert providers()[-1] == "nats"
+        assert provider.is_provider("nats")
 
     @pytest.mark.parametrize(
-        ("given", "seconds"),
+        ("installed", "chosen"),
         [
-            (5, 5.0), (0.5, 0.5), ("5", 5.0), ("500ms", 0.5), ("10s", 10.0), ("5m", 300.0),
-            ("1h", 3600.0), ("1d", 86400.0), ("1h30m", 5400.0), (" 1.5S ", 1.5), (".5", 0.5),
+            ({"aiokafka", "aio_pika"}, "kafka"),
+            ({"aiokafka"}, "kafka"),
+            ({"aio_pika"}, "rabbitmq"),
+            (set(), "memory"),
         ],
-    )  # fmt: skip
-    def test_parse(self, given: object, seconds: float) -> None:
-        """Both forms mean seconds."""
-        assert parse_duration(given) == seconds
+    )
+    def test_auto(self, installed: set[str], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """``auto`` takes Kafka before RabbitMQ before memory."""
+        monkeypatch.setattr(provider, "has_client", installed.__contains__)
+        assert provider.choose()[0] == chosen
 
-    @pytest.mark.parametrize(
-        "given",
-        [
-            "", "s", "5x", "5 s", "1m1h", "1s1s", "-1", -1, True, None, [], float("inf"), "nan",
-            "1e3",
-        ],
-    )  # fmt: skip
-    def test_refused(self, given: object) -> None:
-        """Everything else is refused."""
-        with pytest.raises(ValueError, match=r"duration|units"):
-            parse_duration(given)
-
-    @pytest.mark.parametrize(
-        ("seconds", "text"),
-        [
-            (0, "0"), (0.1, "100ms"), (0.005, "5ms"), (1.5, "1.5s"), (30.0, "30s"), (90.0, "90s"),
-            (300.0, "5m"), (3600.0, "1h"), (0.0001, "0.0001s"), (1234.5678, "1234.5678s"),
-        ],
-    )  # fmt: skip
-    def test_format(self, seconds: float, text: str) -> None:
-        """The text is read back as the same number."""
-        assert format_duration(seconds) == text
-        assert parse_duration(text) == seconds
+    def test_has_client(self) -> None:
+        """A package is found without being imported."""
+        assert provider.has_client("json")
+        assert not provider.has_client("no_such_package")
+        assert not provider.has_client("no_such.package")

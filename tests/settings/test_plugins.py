@@ -26,12 +26,13 @@ from pyfly_messaging.settings import (
     Origin,
     isolated,
 )
-from pyfly_messaging.settings.explain import explain, render_explanation
-from pyfly_messaging.settings.provider import providers
-from pyfly_messaging.settings.reference import reference_yaml
-from pyfly_messaging.settings.schema import json_schema
-from pyfly_messaging.settings.show import effective_values, render_values
+from pyfly_messaging.settings.models.provider import providers
+from pyfly_messaging.settings.plugins.installed import reserved
 from pyfly_messaging.settings.verdict import validate
+from pyfly_messaging.settings.views.explain import explain, render_explanation
+from pyfly_messaging.settings.views.reference import reference_yaml
+from pyfly_messaging.settings.views.schema import json_schema
+from pyfly_messaging.settings.views.show import effective_values, render_values
 from tests.examples.distribution import describe, install
 from tests.settings.corpus import below_messaging
 
@@ -392,6 +393,11 @@ class TestUnusable:
             f"the distribution bad-post offers an adapter of the impossible name {name!r}"
         )
 
+    def test_reserved_names(self) -> None:
+        """No adapter can take a name that the settings need for themselves."""
+        names = {*MessagingSettings.model_fields, *dir(MessagingSettings)}
+        assert {name for name in names if not name.startswith("_")} <= reserved()
+
     def test_only_impossible_names(self, folder: Path, installed: Install) -> None:
         """Choosing an adapter by its impossible name is the same error."""
         installed({"listeners": "PLUGIN"})
@@ -470,8 +476,7 @@ class TestLaziness:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
         )
         ours = {name for name in done.stdout.split() if name.startswith("pyfly_messaging.settings")}
-        later = {"installed", "extension", "plugin"}
-        assert not {f"pyfly_messaging.settings.{name}" for name in later} & ours
+        assert not [name for name in ours if name.startswith("pyfly_messaging.settings.plugins")]
 
 
 def test_several_distributions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

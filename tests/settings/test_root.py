@@ -28,7 +28,7 @@ from pyfly_messaging.settings import (
     Origin,
     isolated,
 )
-from pyfly_messaging.settings.show import effective_values
+from pyfly_messaging.settings.views.show import effective_values
 from tests.settings.corpus import below_messaging
 
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.catalogue import catalogue
-from pyfly_messaging.settings.inputs import Inputs, reading
-from pyfly_messaging.settings.report import render_report, report_json
-from pyfly_messaging.settings.show import effective_values, render_values
+from pyfly_messaging.settings.catalogue.tree import catalogue
+from pyfly_messaging.settings.diagnostics.report import render_report, report_json
+from pyfly_messaging.settings.sources.inputs import Inputs, reading
+from pyfly_messaging.settings.views.show import effective_values, render_values
 
 SECRET = "hunter2Zx9"
 EXAMPLES = settings(

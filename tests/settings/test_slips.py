@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.catalogue import Setting, catalogue
+from pyfly_messaging.settings.catalogue.tree import Setting, catalogue
 from pyfly_messaging.settings.verdict import validate
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -1,4 +1,8 @@
-"""The typed models of the settings: plain frozen values that read no file and no environment."""
+"""The typed models of the settings: plain frozen values that read no file and no environment.
+
+It depends on `text`, and on `policy` and `message` of the library. `provider` alone looks further,
+for the names of adapters that are installed.
+"""
 
 from pyfly_messaging.settings.models.amqp import AmqpAddress
 from pyfly_messaging.settings.models.guardrails import GuardrailSettings

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from pyfly_messaging.settings.secrets import MASK
+from pyfly_messaging.settings.text.secrets import MASK
 
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _PLACE = re.compile(

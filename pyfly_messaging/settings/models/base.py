@@ -16,14 +16,10 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pyfly_messaging.settings.secrets import MASK, looks_secret
+from pyfly_messaging.settings.text.names import kebab
+from pyfly_messaging.settings.text.secrets import MASK, looks_secret
 
 CONFLICT = "settings_conflict"
-
-
-def kebab(name: str) -> str:
-    """Return a field's name as it is written in YAML."""
-    return name.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

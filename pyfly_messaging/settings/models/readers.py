@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from pyfly_messaging.message import check_topic
 from pyfly_messaging.policy import TOPIC_PLACEHOLDER
-from pyfly_messaging.settings.durations import parse_duration
+from pyfly_messaging.settings.text.durations import parse_duration
 
 _TOO_LARGE = 2**63
 _WHOLE = re.compile(r"[+-]?\d+")

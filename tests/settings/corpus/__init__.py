@@ -16,9 +16,9 @@ import pytest
 
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import Diagnostic, MessagingSettings
-from pyfly_messaging.settings.inputs import Inputs, reading
 from pyfly_messaging.settings.located import check_listener_names
-from pyfly_messaging.settings.provider import has_client
+from pyfly_messaging.settings.models.provider import has_client
+from pyfly_messaging.settings.sources.inputs import Inputs, reading
 
 HERE = Path(__file__).parent
 
@@ -114,8 +114,8 @@ def load(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Outcome:
         def hide(package: str) -> bool:
             return package not in case.absent and has_client(package)
 
-        monkeypatch.setattr("pyfly_messaging.settings.checks.has_client", hide)
-        monkeypatch.setattr("pyfly_messaging.settings.provider.has_client", hide)
+        monkeypatch.setattr("pyfly_messaging.settings.judgement.checks.has_client", hide)
+        monkeypatch.setattr("pyfly_messaging.settings.models.provider.has_client", hide)
     with reading(Inputs(environ=case.env, path=case.path)):
         try:
             settings = MessagingSettings(**case.arguments)

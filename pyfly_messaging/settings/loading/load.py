@@ -1,0 +1,220 @@
+"""One load: all layers in their order, all problems collected, one verdict at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from pyfly_messaging.settings.binding.layers import Layer, choose_forms, foreign, take_back
+from pyfly_messaging.settings.catalogue.naming import Naming, naming
+from pyfly_messaging.settings.catalogue.tree import catalogue
+from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, ExcerptLine, in_order
+from pyfly_messaging.settings.diagnostics.origins import Origin, Path, Provenance
+from pyfly_messaging.settings.diagnostics.report import brief
+from pyfly_messaging.settings.diagnostics.source_text import SourceText
+from pyfly_messaging.settings.models.provider import BUILT_IN, entry_point_names
+from pyfly_messaging.settings.sources.discovery import Files
+from pyfly_messaging.settings.sources.gathering import gather
+from pyfly_messaging.settings.sources.inputs import Inputs, merged
+from pyfly_messaging.settings.text.names import PREFIX, dotted, full
+
+if TYPE_CHECKING:
+    from pyfly_messaging.settings.plugins.installed import Adapter
+
+log = logging.getLogger("pyfly_messaging.settings")
+
+current_load: ContextVar[Load | None] = ContextVar("pyfly_messaging_load", default=None)
+
+
+class Load:
+    """Everything that is known while settings are loaded.
+
+    Attributes:
+        layers: All layers, the one with the highest precedence first.
+        provenance: Where each value comes from.
+        diagnostics: What was found, in no order yet.
+        files: The files that are read, and the active profiles.
+        taken: What pydantic-settings took, the highest precedence first.
+        lost: Whether a file could not be read at all, so that checks across settings are idle.
+        refused: What pydantic refused.
+        arguments: What to call the constructor of pydantic-settings with.
+        adapters: The adapters of others that the layers name. The class and the catalogue have
+            their sections.
+
+    """
+
+    def __init__(
+        self,
+        settings_cls: type[BaseModel],
+        inputs: Inputs,
+        keywords: Mapping[str, Any],
+        names: Naming | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self.settings_cls = settings_cls
+        self.root = catalogue(settings_cls)
+        self.naming = names or naming(settings_cls)
+        self.provenance = Provenance()
+        self.diagnostics: list[Diagnostic] = []
+        self.taken: list[Mapping[str, Any]] = []
+        self.lost = False
+        self.refused: ValidationError | None = None
+        self.arguments: dict[str, Any] = {}
+        self.files = Files((), ())
+        self.layers: list[Layer] = []
+        self._texts: dict[str, SourceText] = {}
+        self._foreign: set[str] = set()
+        self.adapters: tuple[Adapter, ...] = ()
+        self._gather(keywords)
+        if others := self._not_ours():
+            self._extend(others, keywords)
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Let pydantic-settings find this load, and keep what pydantic refuses for later."""
+        token = current_load.set(self)
+        try:
+            yield
+        except ValidationError as error:
+            self.refused = error
+        finally:
+            current_load.reset(token)
+
+    def report(self, diagnostic: Diagnostic) -> None:
+        """Take note of a problem."""
+        self.diagnostics.append(diagnostic)
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error was found."""
+        return any(found.severity == "error" for found in self.diagnostics)
+
+    def broken(self, path: Path) -> bool:
+        """Tell whether an error was found at a setting, below it, or at what it is a part of."""
+        if self.lost:
+            return True
+        name = f"{PREFIX}.{dotted(path)}."
+        for found in self.diagnostics:
+            other = f"{found.setting}."
+            if found.severity != "error" or other in {".", f"{PREFIX}."}:
+                continue
+            if other.startswith(name) or name.startswith(other):
+                return True
+        return False
+
+    def take(self, layer: Layer, before: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record that pydantic takes a layer, and what sources of others have given before it."""
+        for name, state in before.items():
+            if not name.startswith("pyfly:") and name not in self._foreign:
+                self._foreign.add(name)
+                self.taken.append(state)
+                self.provenance.add(foreign(name, state).entries, {})
+        self.taken.append(layer.values)
+        self.provenance.add(layer.entries, layer.places)
+
+    def merged(self) -> dict[str, Any]:
+        """Return what pydantic saw: all layers merged, as data of its own."""
+        result: dict[str, Any] = {}
+        for values in reversed(self.taken):
+            result = merged(result, values)
+        return merged(result, {})
+
+    def narrowed(self, origin: Origin, part: str) -> Origin:
+        """Return the origin of a part of a value, the value's own where the part is not found."""
+        text = self._texts.get(origin.name)
+        if text is None or not part or not origin.line:
+            return origin
+        start = text.index(origin.line, origin.column)
+        at = text.text.find(part, start, text.index(origin.end_line, origin.end_column))
+        return origin if at < 0 else text.origin(at, at + len(part))
+
+    def finish(self) -> list[Diagnostic]:
+        """Return all diagnostics in order, with excerpts of the files."""
+        names = [str(path) for path in self.files.paths]
+        return [self._with_excerpt(found) for found in in_order(self.diagnostics, names)]
+
+    def warn(self, diagnostics: list[Diagnostic]) -> None:
+        """Log what is no error."""
+        if not self.inputs.log:
+            return
+        for found in diagnostics:
+            level = logging.WARNING if found.severity == "warning" else logging.INFO
+            if found.severity != "error" and log.isEnabledFor(level):
+                log.log(level, "%s", brief(found))
+
+    def _not_ours(self) -> set[str]:
+        """Return the sections that no setting of ours has, and the provider if it is another's."""
+        field = self.settings_cls.model_fields.get("provider")
+        given = (layer.values["provider"] for layer in self.layers if "provider" in layer.values)
+        provider = next(given, field.default if field is not None else None)
+        names = {name for layer in self.layers for name in layer.strangers}
+        if isinstance(provider, str) and provider not in BUILT_IN:
+            names.add(provider)
+        return names
+
+    def _extend(self, names: set[str], keywords: Mapping[str, Any]) -> None:
+        """Read again with the sections of the adapters that are named, if there are such."""
+        from pyfly_messaging.settings.plugins.extension import extended
+        from pyfly_messaging.settings.plugins.installed import adapters, clashes, field_name
+
+        same = {field_name(name) for name in names}
+        if same.isdisjoint(map(field_name, entry_point_names())):
+            return
+        own = self.settings_cls.model_fields
+        self.adapters = tuple(found for found in adapters(names) if found.field not in own)
+        self.settings_cls = extended(self.settings_cls, self.adapters)
+        self.root = catalogue(self.settings_cls)
+        self.diagnostics.clear()
+        self._gather(keywords)
+        for adapter in self.adapters:
+            self.layers[-1].values.setdefault(adapter.field, {})
+            if adapter.problem is not None:
+                self.report(adapter.problem.diagnostic(*self._asked_for(adapter)))
+        for problem in clashes():
+            self.report(problem.diagnostic())
+
+    def _asked_for(self, adapter: Adapter) -> tuple[str, Origin | None]:
+        """Return which setting asks for an adapter, and where: the provider, else its section."""
+        for layer in self.layers:
+            if layer.values.get("provider") == adapter.name:
+                return full(("provider",)), layer.entries["provider",].origin
+        section = full((adapter.field,))
+        for layer in self.layers:
+            if (place := layer.places.get((adapter.field,))) is not None:
+                return section, place
+            found = (e.origin for path, e in layer.entries.items() if path[0] == adapter.field)
+            if (origin := next(found, None)) is not None:
+                return section, origin
+        return section, None
+
+    def _gather(self, keywords: Mapping[str, Any]) -> None:
+        """Read all layers."""
+        found = gather(self.root, self.naming, self.inputs, keywords, self.report)
+        self.layers, self.files, self.lost = found.layers, found.files, found.lost
+        self.provenance.files = tuple(str(path) for path in found.files.paths)
+        self._texts = found.texts
+        for path, origin in take_back(self.layers).items():
+            from pyfly_messaging.settings.binding.value_complaints import idle_null
+
+            self.report(idle_null(path, origin))
+        for name, field in self.settings_cls.model_fields.items():
+            if forms := getattr(field.annotation, "forms", None):
+                choose_forms(self.layers, name, forms)
+
+    def _with_excerpt(self, found: Diagnostic) -> Diagnostic:
+        lines: list[ExcerptLine] = []
+        if found.origin is not None and found.origin.line and found.origin.name in self._texts:
+            text = self._texts[found.origin.name]
+            lines = [text.excerpt(found.origin, found.label)]
+            lines += [
+                text.excerpt(related.origin, related.label, primary=False)
+                for related in found.related
+                if related.origin.name == text.name and related.origin.line
+            ]
+        return replace(found, excerpt=tuple(lines)) if lines else found

@@ -1,0 +1,127 @@
+"""Gathering: from arguments, variables and files to layers, the highest precedence first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyfly_messaging.settings.binding.binder import Binder
+from pyfly_messaging.settings.binding.given import from_keywords
+from pyfly_messaging.settings.binding.layers import Layer
+from pyfly_messaging.settings.catalogue.naming import Naming
+from pyfly_messaging.settings.catalogue.tree import Setting
+from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
+from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.diagnostics.source_text import SourceText
+from pyfly_messaging.settings.sources.discovery import SECRETS_VARIABLE, Files, find_files
+from pyfly_messaging.settings.sources.environment import EnvironmentReader, near_misses
+from pyfly_messaging.settings.sources.inputs import Inputs, as_path
+from pyfly_messaging.settings.sources.variables import Variable, variables
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What was read.
+
+    Attributes:
+        layers: All layers, the one with the highest precedence first.
+        files: The files, and the active profiles.
+        texts: The texts of the files by their names, for reports.
+        lost: Whether a file could not be read at all.
+
+    """
+
+    layers: list[Layer] = field(default_factory=list)
+    files: Files = field(default_factory=lambda: Files((), ()))
+    texts: dict[str, SourceText] = field(default_factory=dict)
+    lost: bool = False
+
+
+def gather(
+    root: Setting, naming: Naming, inputs: Inputs, keywords: Mapping[str, Any], report: Report
+) -> Gathered:
+    """Read arguments, environment, ``.env``, secrets, the profiles' files and the base file."""
+    environ = inputs.variables
+    dotenv = _dotenv(inputs, report)
+    known = {v.name: v.text for v in dotenv} | dict(environ) if dotenv else environ
+    reader = EnvironmentReader(root, naming, report)
+    found = Gathered()
+    found.layers += [
+        _arguments(root, keywords, report),
+        reader.read("environment", variables(environ, naming.prefix)),
+    ]
+    if dotenv:
+        mine = [v for v in dotenv if v.name.upper().startswith(naming.prefix)]
+        found.layers.append(reader.read("dotenv", mine))
+    _near_misses(environ, dotenv, root, naming, report)
+    if secrets := _secrets(inputs, known, naming, report):
+        found.layers.append(reader.read("secrets", secrets))
+    _files(found, root, inputs, known, report)
+    return found
+
+
+def _arguments(root: Setting, keywords: Mapping[str, Any], report: Report) -> Layer:
+    layer = Layer("arguments")
+    if keywords:
+        Binder(root, layer, report).bind(root, from_keywords(keywords), ())
+    return layer
+
+
+def _dotenv(inputs: Inputs, report: Report) -> list[Variable]:
+    found: dict[str, Variable] = {}
+    for path in map(as_path, inputs.dotenv):
+        if path.is_file():
+            from pyfly_messaging.settings.sources.variable_files import read_dotenv
+
+            found |= {variable.name: variable for variable in read_dotenv(path, report)}
+    return list(found.values())
+
+
+def _near_misses(
+    environ: Mapping[str, str],
+    dotenv: list[Variable],
+    root: Setting,
+    naming: Naming,
+    report: Report,
+) -> None:
+    # Of 200 variables most can be left out by a glance at their names.
+    origins = {
+        name: Origin("environment", name)
+        for name in environ
+        if "__" in name or "PY" in name.upper()
+    }
+    near_misses({v.name: v.origin for v in dotenv} | origins, root, naming, report)
+
+
+def _secrets(
+    inputs: Inputs, environ: Mapping[str, str], naming: Naming, report: Report
+) -> list[Variable]:
+    folder, origin = inputs.secrets_dir, Origin("keyword", "secrets_dir")
+    if folder is None:
+        folder = environ.get(SECRETS_VARIABLE, "").strip()
+        origin = Origin("environment", SECRETS_VARIABLE)
+    if not folder:
+        return []
+    from pyfly_messaging.settings.sources.variable_files import read_secrets
+
+    return read_secrets(as_path(folder), naming.prefix, origin, report)
+
+
+def _files(
+    found: Gathered, root: Setting, inputs: Inputs, environ: Mapping[str, str], report: Report
+) -> None:
+    def note(diagnostic: Diagnostic) -> None:
+        found.lost = found.lost or diagnostic.code == "CFG018"
+        report(diagnostic)
+
+    found.files = find_files(inputs, environ, note)
+    first = len(found.layers)
+    for path in found.files.paths:
+        from pyfly_messaging.settings.sources.yaml.file import YamlFile
+
+        file = YamlFile(path, root, environ, report)
+        found.lost = found.lost or file.lost
+        if file.source is not None:
+            found.texts[file.source.name] = file.source
+        found.layers.insert(first, file.layer)

@@ -1,0 +1,116 @@
+"""Variables that stand in files: ``.env``, and a directory with one file for each variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyfly_messaging.settings.diagnostics.codes import CODES
+from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
+from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.sources.file_text import MOST_BYTES
+from pyfly_messaging.settings.sources.variables import Variable
+
+
+def read_dotenv(path: Path, report: Report) -> list[Variable]:
+    """Return the variables of a ``.env`` file, as they are written: nothing in them is expanded."""
+    text = _dotenv_text(path, report)
+    if text is None:
+        return []
+    import io
+
+    from dotenv.parser import parse_stream
+
+    found: dict[str, Variable] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        line = binding.original.line + _leading_breaks(binding.original.string)
+        if binding.error or (binding.key is not None and binding.value is None):
+            origin = Origin("dotenv", str(path), "", line, 1, line, 1)
+            report(
+                Diagnostic(
+                    code="ENV007",
+                    severity="error" if "PYFLY" in binding.original.string.upper() else "warning",
+                    message=f"a line of {path} is not NAME=value",
+                    origin=origin,
+                    help=CODES["ENV007"].cure,
+                )
+            )
+        elif binding.key is not None and binding.value is not None:
+            origin = Origin("dotenv", str(path), binding.key, line, 1, line, 1)
+            found[binding.key] = Variable(binding.key, binding.value, origin)
+    return list(found.values())
+
+
+def read_secrets(folder: Path, prefix: str, origin: Origin, report: Report) -> list[Variable]:
+    """Return the files of a secrets directory that are named as variables of this library."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        report(
+            Diagnostic(
+                code="ENV008",
+                message=f"the secrets directory {folder} cannot be read: {reason}",
+                origin=origin,
+                help=CODES["ENV008"].cure,
+            )
+        )
+        return []
+    found = []
+    for path in paths:
+        if path.name.upper().startswith(prefix) and not path.is_dir():
+            variable = _secret(path, report)
+            if variable is not None:
+                found.append(variable)
+    return found
+
+
+def _secret(path: Path, report: Report) -> Variable | None:
+    from pyfly_messaging.settings.text.placeholders import read_secret
+
+    try:
+        text = read_secret(path)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except ValueError as error:
+        problem = str(error)
+    else:
+        origin = Origin("secret-file", str(path), path.name)
+        return Variable(path.name, text, origin, secret=True)
+    report(
+        Diagnostic(
+            code="ENV008",
+            message=f"the secret file {path} cannot be read: {problem}",
+            origin=Origin("secret-file", str(path), path.name),
+            help=CODES["ENV008"].cure,
+        )
+    )
+    return None
+
+
+def _dotenv_text(path: Path, report: Report) -> str | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 at byte {error.start + 1}"
+    else:
+        if len(data) <= MOST_BYTES:
+            return text
+        problem = "larger than 1 MB"
+    report(
+        Diagnostic(
+            code="ENV007",
+            message=f"{path} cannot be read: {problem}",
+            origin=Origin("dotenv", str(path)),
+            help="save it as UTF-8, readable for this user",
+        )
+    )
+    return None
+
+
+def _leading_breaks(text: str) -> int:
+    """Return how many lines the parser took along before a binding begins."""
+    return text[: len(text) - len(text.lstrip())].count("\n")
