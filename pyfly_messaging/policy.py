@@ -108,6 +108,18 @@ class ListenerPolicy:
             )
         return target
 
+    def source_of(self, dead_letter_topic: str) -> str | None:
+        """Return the topic whose dead letters go to ``dead_letter_topic``, or None.
+
+        It is known as far as ``dead_letter_topic`` of the policy has the topic's place in it.
+        """
+        before, _, after = self.dead_letter_topic.partition(TOPIC_PLACEHOLDER)
+        source = dead_letter_topic.removeprefix(before).removesuffix(after)
+        target = self.dead_letter_topic.replace(TOPIC_PLACEHOLDER, source)
+        if not source or source == dead_letter_topic or target != dead_letter_topic:
+            return None
+        return source
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:

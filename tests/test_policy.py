@@ -135,6 +135,29 @@ class TestListenerPolicy:
         with pytest.raises(ValueError, match="invalid topic"):
             ListenerPolicy().dead_letter_topic_for("o" * 246)
 
+    @pytest.mark.parametrize(
+        ("named", "topic", "source"),
+        [
+            ("{topic}.dlt", "orders.dlt", "orders"),
+            ("{topic}.dlt", "orders.dlt.dlt", "orders.dlt"),
+            ("{topic}.dlt", "orders", None),
+            ("{topic}.dlt", ".dlt", None),
+            ("dead.{topic}", "dead.orders", "orders"),
+            ("dead.{topic}.x", "dead.orders.x", "orders"),
+            ("dead.{topic}.x", "dead.x", None),
+            ("{topic}.{topic}", "orders.orders", None),
+            ("dead", "dead", None),
+        ],
+    )
+    def test_whose_dead_letters_a_topic_has(
+        self, named: str, topic: str, source: str | None
+    ) -> None:
+        """From a dead-letter topic's name follows the topic, where it has one place in it."""
+        policy = ListenerPolicy(dead_letter_topic=named)
+        assert policy.source_of(topic) == source
+        if source is not None:
+            assert policy.dead_letter_topic_for(source) == topic
+
 
 class TestTimeouts:
     """The deadlines of a broker."""

@@ -18,11 +18,12 @@ from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
 from pyfly_messaging.delivery.ledger import Ledger
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.message import check_topic
+from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.ports import MessageBrokerPort
 
 
 def topology(**settings: object) -> Topology:
-    return Topology(RabbitSettings.model_validate(settings))
+    return Topology(RabbitSettings.model_validate(settings), ListenerPolicy())
 
 
 def test_the_adapter_is_a_broker() -> None:
@@ -63,7 +64,23 @@ def test_a_queue_name_that_is_too_long_is_refused() -> None:
 @given(st.text(min_size=1, max_size=300))
 def test_strays_always_have_a_dead_letter_topic(routing_key: str) -> None:
     """A routing key that is no topic of ours has a dead-letter topic all the same."""
-    check_topic(dead_letter_topic(routing_key))
+    for policy in (
+        ListenerPolicy(),
+        ListenerPolicy(dead_letter=False),
+        ListenerPolicy(dead_letter_topic="a.long.{topic}.suffix"),
+        ListenerPolicy(dead_letter_topic="dead"),
+    ):
+        check_topic(dead_letter_topic(routing_key, policy))
+
+
+def test_strays_go_where_dead_letters_go() -> None:
+    """The dead-letter topic of the settings holds for strays too."""
+    policy = ListenerPolicy(dead_letter_topic="dead.{topic}")
+    assert dead_letter_topic("orders", policy) == "dead.orders"
+    assert dead_letter_topic("or/ders", policy) == "dead.or_ders"
+    policy = ListenerPolicy(dead_letter_topic="dead")
+    assert dead_letter_topic("orders", policy) == "dead"
+    assert dead_letter_topic("dead", policy) == "dead.dlt"
 
 
 def test_options_are_the_clients_arguments() -> None:
@@ -92,7 +109,7 @@ async def test_a_stray_is_handed_back_and_then_spent(caplog: pytest.LogCaptureFi
     async def bury(letter: Message, topic: str) -> None:
         letters.append((letter, topic))
 
-    strays = Strays(bury)
+    strays = Strays(bury, ListenerPolicy())
     message = Message("topic", b"1", b"k", {"a": "b"})
     with caplog.at_level(logging.WARNING):
         assert [strays.spent(message, "id") for _ in range(HAND_BACKS)] == [False] * HAND_BACKS
@@ -109,7 +126,7 @@ async def test_a_stray_is_handed_back_and_then_spent(caplog: pytest.LogCaptureFi
 
 def test_strays_without_an_id_are_told_by_what_they_are() -> None:
     """Messages without an id are counted by value and key; the oldest are forgotten in time."""
-    strays = Strays(_never)
+    strays = Strays(_never, ListenerPolicy())
     for _ in range(HAND_BACKS):
         assert not strays.spent(Message("topic", b"1"), None)
     assert not strays.spent(Message("topic", b"1", b"key"), None)
@@ -132,7 +149,7 @@ async def test_a_dead_letter_that_fails_is_the_callers() -> None:
         raise PublishError("no")
 
     with pytest.raises(PublishError):
-        await Strays(bury).bury(Message("topic", b""), None)
+        await Strays(bury, ListenerPolicy()).bury(Message("topic", b""), None)
 
 
 class RabbitChannel:

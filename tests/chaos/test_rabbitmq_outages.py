@@ -366,15 +366,45 @@ async def test_a_delivery_limit_drops_nothing(rabbit: Rabbit) -> None:
     await other.subscribe(f"{topic}.dlt", letters)
     await other.start()
     await rabbit.publish(topic, b"value", headers={"a": "b"})
-    async with rabbit.channel() as channel:
-        for _ in range(30):
-            got = (await channel.basic_get(group)).delivery
-            if isinstance(got, aiormq.spec.Basic.GetOk) and got.delivery_tag is not None:
-                await channel.basic_reject(got.delivery_tag, requeue=True)
+    await give_up(rabbit, group)
     (letter,) = await letters.take(1)
     assert (letter.topic, letter.value, letter.headers["a"]) == (f"{topic}.dlt", b"value", "b")
     assert letter.headers["x-first-death-reason"] == "delivery_limit"
     assert letter.headers["x-pyfly-original-topic"] == topic
+
+
+async def test_a_group_on_a_dead_letter_topic_gets_what_rabbitmq_gave_up(rabbit: Rabbit) -> None:
+    """Groups that listen to dead letters, of several topics, get RabbitMQ's own ones, each once."""
+    orders, refunds = rabbit.name("orders"), rabbit.name("refunds")
+    group, workers = rabbit.name("group"), rabbit.name("workers")
+    of_orders, of_refunds, beside = Inbox(), Inbox(), Inbox()
+    broker = rabbit.adapter()
+    await broker.subscribe(orders, Inbox(), group)
+    await broker.start()
+    await broker.stop()
+    other = rabbit.adapter()
+    await other.subscribe(f"{orders}.dlt", of_orders, workers)
+    await other.subscribe(f"{refunds}.dlt", of_refunds, workers)
+    await other.subscribe(orders, beside, workers)  # whose dead letter is not its message again
+    await other.start()
+    await rabbit.publish(orders, b"value")
+    await beside.take(1)
+    await give_up(rabbit, group)
+    (letter,) = await of_orders.take(1)
+    assert (letter.topic, letter.value) == (f"{orders}.dlt", b"value")
+    assert letter.headers["x-pyfly-original-topic"] == orders
+    assert (await rabbit.take(f"pyfly.{orders}.dlt")).body == b"value"
+    await other.stop()
+    assert [len(inbox.values) for inbox in (of_orders, of_refunds, beside)] == [1, 0, 1]
+
+
+async def give_up(rabbit: Rabbit, queue: str) -> None:
+    """Take a message and reject it until RabbitMQ's delivery limit is reached."""
+    async with rabbit.channel() as channel:
+        for _ in range(DELIVERY_LIMIT + 10):
+            got = (await channel.basic_get(queue)).delivery
+            if isinstance(got, aiormq.spec.Basic.GetOk) and got.delivery_tag is not None:
+                await channel.basic_reject(got.delivery_tag, requeue=True)
 
 
 async def test_a_memory_alarm_does_not_stop_consumers(rabbit_cluster: RabbitFactory) -> None:

@@ -93,7 +93,7 @@ class RabbitMQAdapter:
         self._connector = Connector(settings)
         self._publishing = Link(self._connector, "publishing")
         self._consuming = Link(self._connector, "consuming")
-        self._topology = Topology(settings)
+        self._topology = Topology(settings, self._policy)
         self._publisher = Publisher(
             self._publishing,
             self._topology,
@@ -102,9 +102,8 @@ class RabbitMQAdapter:
         )
         self._registry = Registry(self._publish_dead_letter)
         self._lifecycle = Lifecycle(self._open, self._close)
-        self._consumers = Consumers(
-            self._consuming, self._topology, Strays(self._bury), settings.prefetch
-        )
+        strays = Strays(self._bury, self._policy)
+        self._consumers = Consumers(self._consuming, self._topology, strays, settings.prefetch)
 
     async def publish(
         self,

@@ -18,6 +18,7 @@ from pyfly_messaging.adapters.rabbitmq.deliveries import Deliver, DeliveryChanne
 from pyfly_messaging.adapters.rabbitmq.errors import mapped_declaring
 from pyfly_messaging.adapters.rabbitmq.options import Options
 from pyfly_messaging.adapters.rabbitmq.transports import Transports
+from pyfly_messaging.adapters.repetition import quieten
 from pyfly_messaging.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
+# The client's logger that repeats for each attempt what `link` tells of it.
+_NOISY = ("aiormq.connection",)
 # Seconds for one attempt to connect, and for one question to the broker (declare, bind, consume).
 _ATTEMPT = 10.0
 _ANSWER = 30.0
@@ -140,6 +143,7 @@ class Connector:
         self.address = settings.redacted_url
         self._settings = settings
         self._options = Options.of(settings.options)
+        quieten(_NOISY)
         self._tls: ssl.SSLContext | None = None
 
     def prepare(self) -> None:

@@ -74,6 +74,7 @@ class Session:
         self._on_over = on_over
         self._prefetch = 0
         self._served: dict[str, _Served] = {}
+        self._dead_letters: dict[str, str] = {}  # of the topics served: by whose they are
         self._channel: DeliveryChannel | None = None
         self._receipts: Receipts | None = None
         self._tag = ""
@@ -169,6 +170,8 @@ class Session:
         concurrency = route.concurrency
         lanes = lanes_for(route.name, concurrency, self._idle)
         self._served[route.topic] = _Served(route, lanes, concurrency)
+        if (source := self._topology.source_of(route.topic)) is not None:
+            self._dead_letters[source] = route.topic
 
     def _arrive(self, delivery: Delivery) -> None:
         if not self._arrived:
@@ -187,11 +190,12 @@ class Session:
 
     def _sort(self, arrived: list[Delivery], receipts: Receipts) -> None:
         receipts.expect([delivery.tag for delivery in arrived])
+        dead_letter_exchange = self._topology.dead_letter_exchange
         batches: dict[str, tuple[list[Message], list[int]]] = {}
         for delivery in arrived:
             topic = delivery.routing_key
             message, tag = decode(delivery, topic), delivery.tag
-            if topic not in self._served:
+            if topic not in self._served or delivery.exchange == dead_letter_exchange:
                 topic = self._topic_of(delivery)
                 message = _moved(message, topic)
                 if topic not in self._served:
@@ -207,19 +211,20 @@ class Session:
             served.lanes.submit(Batch(served.route, messages, tags, receipts.settle))
 
     def _topic_of(self, delivery: Delivery) -> str:
-        """Return the topic of a message whose routing key is none that is served.
+        """Return the topic of a message whose routing key does not tell.
 
-        What RabbitMQ moved to a dead-letter queue, and what an operator moved between queues, has
-        another routing key: then a queue of one topic knows it, and a dead letter's header too.
+        What RabbitMQ dead-lettered has the routing key of the topic that it was on. What it or an
+        operator moved between queues may have any: then a queue of one topic knows it, and a dead
+        letter's header too.
         """
+        moved = delivery.exchange == self._topology.dead_letter_exchange
+        if moved and (topic := self._dead_letters.get(delivery.routing_key)) is not None:
+            return topic
         headers = delivery.headers or {}
         original = headers.get(ORIGINAL_TOPIC)
         if isinstance(original, str) and original in self._served:
             return original
-        if (
-            delivery.exchange in {"", self._topology.dead_letter_exchange}
-            and len(self._served) == 1
-        ):
+        if (moved or not delivery.exchange) and len(self._served) == 1:
             return next(iter(self._served))
         return delivery.routing_key
 

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 
 from pyfly_messaging.delivery.dead_letter import dead_letter
 from pyfly_messaging.errors import TopologyError
-from pyfly_messaging.message import Message, check_topic
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import ListenerPolicy
 
 logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
@@ -21,6 +22,8 @@ PAUSE = 1.0
 
 # How many different messages are counted; the oldest are forgotten, and counted anew.
 _COUNTED = 10_000
+# What leaves room for ".dlt" in the name of a topic.
+_LONGEST = 245
 _NO_TOPIC = re.compile(r"[^a-zA-Z0-9._-]")
 
 
@@ -32,11 +35,15 @@ class Strays:
 
     Args:
         bury: Publishes a dead letter of a topic, and declares where it goes.
+        policy: The default policy, which says where dead letters go.
 
     """
 
-    def __init__(self, bury: Callable[[Message, str], Awaitable[None]]) -> None:
+    def __init__(
+        self, bury: Callable[[Message, str], Awaitable[None]], policy: ListenerPolicy
+    ) -> None:
         self._bury = bury
+        self._policy = policy
         self._seen: OrderedDict[tuple[str, str | int], int] = OrderedDict()
 
     def spent(self, message: Message, message_id: str | None) -> bool:
@@ -61,7 +68,7 @@ class Strays:
 
     async def bury(self, message: Message, group: str | None) -> None:
         """Dead-letter a message, and return when that is confirmed."""
-        topic = dead_letter_topic(message.topic)
+        topic = dead_letter_topic(message.topic, self._policy)
         error = TopologyError(
             f"no handler listens to topic {message.topic!r}; handed back {HAND_BACKS} times"
         )
@@ -70,8 +77,14 @@ class Strays:
         logger.error("RabbitMQ: message dead-lettered to %s: %s", topic, error)
 
 
-def dead_letter_topic(routing_key: str) -> str:
-    """Return where messages of a routing key go that may be no topic of ours."""
-    topic = f"{_NO_TOPIC.sub('_', routing_key)[:245]}.dlt"
-    check_topic(topic)
-    return topic
+def dead_letter_topic(routing_key: str, policy: ListenerPolicy) -> str:
+    """Return where messages of a routing key go that may be no topic of ours.
+
+    They are no listener's, so ``dead_letter: false`` does not drop them.
+    """
+    topic = _NO_TOPIC.sub("_", routing_key)[:_LONGEST]
+    try:
+        target = policy.replace(dead_letter=True).dead_letter_topic_for(topic)
+    except ValueError:  # too long with it, or one topic for all dead letters, and it is that
+        target = None
+    return target or f"{topic}.dlt"

@@ -5,13 +5,13 @@
     publish ──> {exchange} ──topic──> {group}  or  pyfly.{topic}         consumed
                     │                     │ delivery limit
                     │                     v
-                    │              {exchange}.dlx ──topic──┐
+                    │              {exchange}.dlx ──topic──┬──> {group of the dead-letter topic}
                     └──dead-letter topic───────────────────┴──> pyfly.{dead-letter topic}
 
 A queue's arguments do not depend on the topics it carries, so a group that listens to one more
 topic tomorrow declares the same queue. There is no ``x-dead-letter-routing-key`` for that reason:
 what the broker itself dead-letters, because it was delivered too often, keeps its topic as the
-routing key, and the dead-letter queue is bound to the dead-letter exchange by it.
+routing key, and what listens to the dead-letter topic is bound to the dead-letter exchange by it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pyfly_messaging.delivery.routing import Route
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
 
+    from pyfly_messaging.policy import ListenerPolicy
     from pyfly_messaging.settings import RabbitSettings
 
 PREFIX = "pyfly."
@@ -63,6 +64,7 @@ class Topology:
 
     Args:
         settings: The settings of the adapter.
+        policy: The default policy, which names dead-letter topics.
 
     Attributes:
         exchange: Where everything is published to.
@@ -71,9 +73,10 @@ class Topology:
 
     """
 
-    def __init__(self, settings: RabbitSettings) -> None:
+    def __init__(self, settings: RabbitSettings, policy: ListenerPolicy) -> None:
         self.exchange = settings.exchange_name
         self.dead_letter_exchange = f"{settings.exchange_name}.dlx"
+        self.source_of = policy.source_of
         self._settings = settings
         self.address = settings.redacted_url
 
@@ -127,12 +130,15 @@ class Topology:
     async def bind(self, channel: AbstractChannel, queue: str, route: Route) -> None:
         """Declare the queues of a route's dead letters; then bind a queue to its topic.
 
-        In this order, because messages come as soon as the queue is bound.
+        In this order, because messages come as soon as the queue is bound. A listener on a
+        dead-letter topic gets what RabbitMQ itself dead-letters, too.
         """
         targets = {s.policy.dead_letter_topic_for(route.topic) for s in route.subscriptions}
         for target in sorted(target for target in targets if target is not None):
             await self.declare_dead_letters(channel, route.topic, target)
         await self._bind(channel, queue, self.exchange, route.topic)
+        if (source := self.source_of(route.topic)) is not None:
+            await self._bind(channel, queue, self.dead_letter_exchange, source)
 
     async def declare_dead_letters(self, channel: AbstractChannel, topic: str, target: str) -> None:
         """Declare the queue of the dead-letter topic ``target`` for messages of ``topic``.

@@ -1,0 +1,77 @@
+"""What a client library repeats is left out, and counted."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from pyfly_messaging.adapters import repetition
+from pyfly_messaging.adapters.repetition import quieten
+
+
+@pytest.fixture
+def logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
+    """A logger of some client."""
+    monkeypatch.setattr(repetition, "_repetition", repetition._Repetition())
+    logger = logging.getLogger("some.client")
+    quieten(["some.client"])
+    quieten(["some.client"])
+    yield logger
+    for each in tuple(logger.filters):
+        logger.removeFilter(each)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, to be set."""
+    now = [100.0]
+    monkeypatch.setattr(repetition, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_complaint_is_not_repeated_at_once(
+    logger: logging.Logger, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same complaint passes once in ten seconds, and says how often it was left out."""
+    for _ in range(50):
+        logger.error("no connection to %s", "host")
+    clock[0] += 9
+    logger.error("no connection to %s", "host")
+    clock[0] += 2
+    logger.error("no connection to %s", "host")
+    clock[0] += 11
+    logger.error("no connection to %s", "host")
+    assert caplog.messages == [
+        "no connection to host",
+        "no connection to host (and 50 times before)",
+        "no connection to host",
+    ]
+
+
+def test_whatever_differs_passes(
+    logger: logging.Logger, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other complaints pass, and what is no complaint always does."""
+    with caplog.at_level(logging.INFO):
+        for host in ("one", "other"):
+            logger.warning("no connection to %s", host)
+        for _ in range(2):
+            logger.info("still there")
+    assert caplog.messages == [
+        "no connection to one",
+        "no connection to other",
+        "still there",
+        "still there",
+    ]
+
+
+def test_it_does_not_grow(
+    logger: logging.Logger, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of very many different complaints the old ones are forgotten."""
+    for number in range(1_000):
+        logger.warning("no connection to %d", number)
+    (each,) = logger.filters
+    assert isinstance(each, repetition._Repetition)
+    assert len(each._passed) <= 200
+    assert len(caplog.messages) == 1_000
