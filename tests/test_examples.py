@@ -1,9 +1,11 @@
 """The examples of the documentation do what they say, on every broker."""
 
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -40,6 +42,15 @@ def pipeline() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """What a program says about logging holds for that program only."""
+    logger = logging.getLogger("pyfly_messaging")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 def check(done: subprocess.CompletedProcess[str], first_line: str) -> None:

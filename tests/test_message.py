@@ -52,6 +52,15 @@ class TestMessage:
         one.headers["seen"] = "1"
         assert other.headers == {}
 
+    def test_the_same_with_its_own_headers(self) -> None:
+        """A copy for one more handler is equal, and its headers are another dictionary."""
+        for headers in ({}, {"trace": "1"}):
+            message = Message("orders", b"v", b"k", headers)
+            copied = message.with_own_headers()
+            assert copied == message
+            copied.headers["mine"] = "1"
+            assert message.headers == headers
+
     def test_equality_is_of_all_fields(self) -> None:
         """Messages are equal if topic, value, key and headers are."""
         message = Message("orders", b"v", b"k", {"a": "1"})

@@ -86,7 +86,7 @@ class Route:
         return self._next().first(message)
 
     async def _fan_out(self, message: Message) -> Retry | None:
-        return _Several([settlement.first(message) for settlement in self._settlements])
+        return _Several([each.first(message.with_own_headers()) for each in self._settlements])
 
     def _next(self) -> Settlement:
         settlement = self._settlements[self._turn % len(self._settlements)]

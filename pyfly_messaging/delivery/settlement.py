@@ -28,6 +28,7 @@ from pyfly_messaging.policy import ListenerPolicy
 
 logger = logging.getLogger("pyfly_messaging.delivery")
 
+_NO_HEADERS: dict[str, str] = {}
 # The least pause before a dead letter is published again: that goes on for as long as it takes,
 # and without a retry_delay it would do so without any pause. Seconds.
 _BURY_AGAIN_AFTER = 1.0
@@ -99,19 +100,26 @@ class Settlement:
     async def attempt(self, message: Message, failures: int = 0) -> Retry | None:
         """Run the handler, after ``failures`` attempts that failed.
 
+        Whatever a failed attempt did to the headers, the next one and the dead letter have them as
+        they were.
+
         Raises:
             asyncio.CancelledError: The task that runs the handler was cancelled. That is no
                 failure: the message is not settled and goes back to the broker.
 
         """
+        headers = message.headers
+        kept = headers.copy() if headers else _NO_HEADERS
         try:
             await self._handler(message)
-        except asyncio.CancelledError as error:
-            _reraise_if_cancelled(error)
-            return await self.failed(message, error, failures + 1)
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - where a delivery is settled
+        except BaseException as error:
+            if headers != kept:
+                headers.clear()
+                headers.update(kept)
+            if isinstance(error, asyncio.CancelledError):
+                _reraise_if_cancelled(error)
+            elif isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+                raise
             return await self.failed(message, error, failures + 1)
         return None
 

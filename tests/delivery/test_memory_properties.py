@@ -33,6 +33,7 @@ BEHAVIOURS = (
     "cancel itself and return",
     "publish",
     "publish in a task",
+    "cancel itself and publish",
 )
 
 
@@ -44,6 +45,7 @@ class Publish:
     key: bytes | None
     script: tuple[str, ...]
     cancelled_after: float | None
+    cancelled_before: bool
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ publishes = st.builds(
     st.sampled_from([None, b"k", b"l"]),
     st.lists(st.sampled_from(BEHAVIOURS), max_size=5).map(tuple),
     st.none() | TIMES,
+    st.sampled_from([False, False, False, True]),
 )
 events = st.one_of(publishes, publishes, st.builds(Pause, TIMES), st.builds(Restart, TIMES))
 
@@ -138,6 +141,9 @@ class World:
                 task.cancel()
             case "publish":
                 await self.publish("b", message.key, ())
+            case "cancel itself and publish":
+                task.cancel()
+                await self.publish("b", message.key, ())
             case "publish in a task":
                 await asyncio.gather(*(self.publish("b", None, ("wait",)) for _ in range(2)))
 
@@ -186,14 +192,22 @@ async def scenario(concurrency: int, story: list[Publish | Pause | Restart]) -> 
 
 async def publisher(world: World, event: Publish) -> None:
     """Publish; be cancelled if the event says so; return when all is as it must be."""
-    inner = asyncio.create_task(world.publish(event.topic, event.key, event.script))
+
+    async def publish() -> bytes:
+        if event.cancelled_before:
+            inner.cancel()
+        return await world.publish(event.topic, event.key, event.script)
+
+    inner = asyncio.create_task(publish())
     if event.cancelled_after is not None:
         await asyncio.wait((inner,), timeout=event.cancelled_after)
         inner.cancel()
     await asyncio.wait((inner,))
     if inner.cancelled():
-        world.check(event.cancelled_after is not None, "a publisher was cancelled by a handler")
+        by_others = event.cancelled_before or event.cancelled_after is not None
+        world.check(by_others, "a publisher was cancelled by a handler")
         return
+    world.check(not event.cancelled_before, "a cancellation did not reach the publisher")
     error = inner.exception()
     if error is None:
         (message,) = (m for m in world.accepted if m.value == inner.result())

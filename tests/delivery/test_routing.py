@@ -240,3 +240,23 @@ async def test_handlers_can_be_taken_out() -> None:
     route.remove(second.subscription)
     with pytest.raises(AssertionError, match="no handler for topic 'orders'"):
         await route.attempt(message(b"2"))
+
+
+@on_virtual_time
+@pytest.mark.parametrize("headers", [{}, {"trace": "1"}])
+async def test_of_several_each_has_headers_of_its_own(headers: dict[str, str]) -> None:
+    """What one handler of a message does to its headers does not reach the next one."""
+    seen: list[dict[str, str]] = []
+
+    async def spoil(message: Message) -> None:
+        seen.append(dict(message.headers))
+        message.headers["mine"] = "changed"
+
+    async def spoil_too(message: Message) -> None:
+        await spoil(message)
+
+    route = route_of(None, settlement(spoil), settlement(spoil_too))
+    step = await route.attempt(Message("orders", b"v", None, headers))
+    assert step is not None
+    await step()
+    assert seen == [headers] * 2

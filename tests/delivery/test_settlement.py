@@ -68,6 +68,44 @@ async def test_a_failure_is_tried_again_with_growing_pauses(
 
 
 @on_virtual_time
+@pytest.mark.parametrize("headers", [{}, {"trace": "1"}])
+async def test_headers_that_a_failed_attempt_changed(headers: dict[str, str]) -> None:
+    """What a handler does to the headers reaches neither the next attempt nor the dead letter."""
+    graveyard, seen = Graveyard(), []
+
+    async def spoil(message: Message) -> None:
+        seen.append(dict(message.headers))
+        message.headers.clear()
+        message.headers["mine"] = "changed"
+        raise ValueError
+
+    sent = Message("orders", b"v", None, headers)
+    await to_the_end(settlement(spoil, graveyard.bury, retries=1).attempt(sent))
+    assert seen == [headers] * 2
+    own = {n: v for n, v in graveyard.letters[0].headers.items() if not n.startswith("x-pyfly-")}
+    assert own == headers
+
+
+@on_virtual_time
+async def test_headers_that_a_cancelled_attempt_changed() -> None:
+    """What goes back to the broker is what came, also when the handler was cancelled."""
+    begun = asyncio.Event()
+
+    async def spoil(message: Message) -> None:
+        message.headers["mine"] = "changed"
+        begun.set()
+        await asyncio.sleep(60)
+
+    sent = message()
+    attempt = asyncio.create_task(settlement(spoil).attempt(sent))
+    await begun.wait()
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    assert sent == message()
+
+
+@on_virtual_time
 async def test_the_draw_is_the_jitter() -> None:
     """The pause varies by what the random source draws."""
     handler, _ = failing(ValueError())

@@ -40,6 +40,7 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (messages.TakesValuesForText, "test_every_byte_in_a_value"),
     (messages.TakesValuesForText, "test_wrong_types_to_publish"),
     (messages.TakesEmptyForNone, "test_empty_key"),
+    (messages.SharesHeaders, "test_headers_that_handlers_change"),
     (lifecycle.PublishesAtAnyTime, "test_publish_before_start_raises"),
     (lifecycle.PublishesAtAnyTime, "test_publish_after_stop_raises"),
     (lifecycle.StartsLater, "test_message_right_after_start_is_seen"),

@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyfly_messaging.message import Message
+from pyfly_messaging.message import (
+    Message,
+    new_message,
+    set_headers,
+    set_key,
+    set_topic,
+    set_value,
+)
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
     from aiokafka.structs import ConsumerRecord
-
-_new = object.__new__
-_set_topic, _set_value, _set_key, _set_headers = (
-    vars(Message)[name].__set__ for name in ("topic", "value", "key", "headers")
-)
 
 
 class Record(NamedTuple):
@@ -57,12 +59,11 @@ def decode(records: Iterable[ConsumerRecord[bytes, bytes]]) -> list[Message]:
     """
     messages = []
     for record in records:
-        # As Message(...) does, in half of its time: a frozen value checks each field it is given.
-        message = _new(Message)
-        _set_topic(message, record.topic)
-        _set_value(message, record.value if record.value is not None else b"")
-        _set_key(message, record.key)
-        _set_headers(message, decode_headers(record.headers) if record.headers else {})
+        message = new_message(Message)
+        set_topic(message, record.topic)
+        set_value(message, record.value if record.value is not None else b"")
+        set_key(message, record.key)
+        set_headers(message, decode_headers(record.headers) if record.headers else {})
         messages.append(message)
     return messages
 

@@ -119,6 +119,37 @@ class MessageCases(Stage):
         assert probe.called == [sent, sent, sent]
 
     @case()
+    async def test_headers_that_handlers_change(self) -> None:
+        """What a handler does to its headers reaches no other handler, attempt or dead letter."""
+        broker, topic, letters, seen = self.broker(), self.name(), self.probe(), []
+
+        async def spoil(message: Message) -> None:
+            seen.append(dict(message.headers))
+            message.headers.clear()
+            message.headers["mine"] = "changed"
+
+        async def spoil_and_fail(message: Message) -> None:
+            await spoil(message)
+            raise HandlerError
+
+        first, alone = self.probe(spoil), self.probe(spoil)
+        await broker.subscribe(topic, first, self.name("first"))
+        await broker.subscribe(topic, alone)
+        await broker.subscribe(topic, self.probe(spoil_and_fail))
+        await broker.subscribe(topic, self.probe(spoil_and_fail), self.name("group"))
+        await broker.subscribe(f"{topic}.dlt", letters, self.name("letters"))
+        await self.start(broker)
+        await broker.publish(topic, b"with", headers={"ours": "kept"})
+        await broker.publish(topic, b"without")
+        spent = await letters.handled(4)
+        await first.handled(2)
+        await alone.handled(2)
+        assert sorted(seen, key=len) == [{}] * 8 + [{"ours": "kept"}] * 8
+        for letter in spent:
+            own = {name: text for name, text in letter.headers.items() if "x-pyfly" not in name}
+            assert own == ({"ours": "kept"} if letter.value == b"with" else {})
+
+    @case()
     async def test_longest_names(self) -> None:
         """A topic of 249 characters and a group of 200 are possible."""
         topic = self.name("topic.With_every-kind").ljust(249, "x")

@@ -1,6 +1,10 @@
 """Faults of what is carried."""
 
-from .base import Fault, Headers, Outgoing
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import ListenerPolicy
+from pyfly_messaging.ports import MessageHandler
+
+from .base import Fault, Headers, Make, Outgoing
 
 
 class DropsHeaders(Fault):
@@ -23,3 +27,17 @@ class TakesEmptyForNone(Fault):
 
     def outgoing(self, value: bytes, key: bytes | None, headers: Headers) -> Outgoing:
         return value, key or None, headers
+
+
+class SharesHeaders(Fault):
+    """Gives every handler and every attempt the same headers."""
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self._shared: dict[bytes, Message] = {}
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def share(message: Message) -> None:
+            await handler(self._shared.setdefault(message.value, message))
+
+        return share

@@ -1,0 +1,190 @@
+"""A handler that stops its own broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pyfly_messaging.adapters.memory import InMemoryMessageBroker
+from pyfly_messaging.errors import PublishError
+from pyfly_messaging.message import Message
+from pyfly_messaging.policy import Timeouts
+from tests.adapters.memory.samples import (
+    STOPPED,
+    Service,
+    now,
+    others,
+    policy,
+)
+from tests.delivery.clock import VirtualLoop, on_virtual_time, turns
+
+
+class TestStopInsideAHandler:
+    """A stop does not wait for the handler that calls it."""
+
+    @pytest.mark.parametrize("waits_before", [True, False])
+    @pytest.mark.parametrize("groups", [1, 2])
+    @on_virtual_time
+    async def test_a_handler_that_stops_the_broker(self, groups: int, waits_before: bool) -> None:
+        """A handler can stop the broker: that does not wait for it, and its message is settled."""
+
+        async def stops(message: Message) -> None:
+            if waits_before:
+                await asyncio.sleep(1)
+            await broker.stop()
+            stopped_at.append(now())
+
+        stopped_at: list[float] = []
+        other = Service(lambda message: asyncio.sleep(100))
+        service = Service(stops)
+        broker = InMemoryMessageBroker(timeouts=Timeouts(shutdown=3.0))
+        await broker.subscribe("orders", service.on_message, "one")
+        if groups == 2:
+            await broker.subscribe("orders", other.on_message, "two")
+        await broker.start()
+        publishing = asyncio.create_task(broker.publish("orders", b"v"))
+        if groups == 2:
+            with pytest.raises(PublishError, match=STOPPED):
+                await publishing
+        else:
+            await publishing
+        expected = (3.0 if groups == 2 else 0.0) + (1.0 if waits_before else 0.0)
+        assert stopped_at == [expected]
+        assert others() == set()
+        await broker.start()
+        await turns()
+        assert service.values == ["v"]
+        assert other.values == ["v", "v"] * (groups - 1)
+        await broker.stop()
+
+    @on_virtual_time
+    async def test_a_handler_that_stops_the_broker_and_fails(self) -> None:
+        """A handler that fails after it has stopped the broker gets its message again."""
+
+        async def stops(message: Message) -> None:
+            if len(service.got) == 1:
+                await broker.stop()
+                raise ValueError("after the stop")
+
+        service = Service(stops)
+        broker = InMemoryMessageBroker()
+        await broker.subscribe("orders", service.on_message)
+        await broker.start()
+        with pytest.raises(PublishError, match=STOPPED):
+            await broker.publish("orders", b"v")
+        assert service.values == ["v"]
+        await broker.start()
+        await turns()
+        assert service.values == ["v", "v"]
+        await broker.stop()
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    @on_virtual_time
+    async def test_a_queued_handler_that_stops_the_broker(self, concurrency: int) -> None:
+        """In a worker too, a stop does not wait for the handler that calls it."""
+
+        async def forward(message: Message) -> None:
+            await broker.publish("inner", message.value)
+
+        async def stops(message: Message) -> None:
+            if len(service.got) == 1:
+                await broker.stop()
+                stopped_at.append(now())
+
+        stopped_at: list[float] = []
+        service = Service(stops)
+        broker = InMemoryMessageBroker(policy=policy(concurrency=concurrency))
+        await broker.subscribe("orders", forward)
+        await broker.subscribe("inner", service.on_message)
+        await broker.start()
+        with pytest.raises(PublishError, match=STOPPED):
+            await broker.publish("orders", b"v")
+        await turns()
+        assert stopped_at == [0.0]
+        assert others() == set()
+        await broker.start()
+        await turns()
+        assert service.values == ["v", "v"]
+        await broker.stop()
+
+    @on_virtual_time
+    async def test_what_it_leaves_comes_first(self) -> None:
+        """Its message, when it fails, comes before those that waited for it."""
+
+        async def stops(message: Message) -> None:
+            if len(service.got) == 1:
+                await asyncio.sleep(1)
+                await broker.stop()
+                raise ValueError("after the stop")
+
+        service = Service(stops)
+        broker = InMemoryMessageBroker(policy=policy())
+        await broker.subscribe("orders", service.on_message)
+        await broker.start()
+        publishes = [asyncio.create_task(broker.publish("orders", value)) for value in (b"1", b"2")]
+        for publishing in publishes:
+            with pytest.raises(PublishError, match=STOPPED):
+                await publishing
+        await broker.start()
+        await turns()
+        assert service.values == ["1", "1", "2"]
+        await broker.stop()
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    @on_virtual_time
+    async def test_a_queued_handler_and_busy_listeners(self, concurrency: int) -> None:
+        """The other listeners are drained, each message is kept, and nothing is left behind."""
+
+        async def stops(message: Message) -> None:
+            if len(service.got) == 1:
+                await broker.stop()
+                stopped_at.append(now())
+
+        stopped_at: list[float] = []
+        service = Service(stops)
+        busy = [Service(lambda message: asyncio.sleep(100)) for _ in range(2)]
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        broker = InMemoryMessageBroker(
+            timeouts=Timeouts(shutdown=3.0), policy=policy(concurrency=concurrency)
+        )
+        await broker.subscribe("orders", busy[0].on_message, "one")  # a visit, if there are any
+        await broker.subscribe("orders", service.on_message, "two")
+        await broker.subscribe("orders", busy[1].on_message, "three")
+        await broker.start()
+        with pytest.raises(PublishError, match=STOPPED):
+            await broker.publish("orders", b"v")
+        await turns()
+        assert stopped_at == [3.0]
+        assert [consumer.in_flight for consumer in broker.health().consumers] == [1, 1, 1]
+        assert (others(), loop.timers(), broker._waits) == (set(), [], set())
+        await broker.start()
+        await turns()
+        assert [each.values for each in (service, *busy)] == [["v", "v"]] * 3
+        await broker.stop()
+
+    @on_virtual_time
+    async def test_and_starts_it_again(self) -> None:
+        """A handler that outlives its lanes is not disturbed by visits of the next ones."""
+
+        async def restarts(message: Message) -> None:
+            log.append(f"{message.value.decode()} begins")
+            if message.value == b"1":
+                await broker.stop()
+                await broker.start()
+                slept.append(await asyncio.sleep(1, "slept"))
+            log.append(f"{message.value.decode()} ends")
+
+        log: list[str] = []
+        slept: list[str] = []
+        broker = InMemoryMessageBroker()
+        await broker.subscribe("orders", restarts)
+        await broker.start()
+        publishing = asyncio.create_task(broker.publish("orders", b"1"))
+        await turns()
+        await broker.publish("orders", b"2")
+        await publishing
+        assert log == ["1 begins", "2 begins", "2 ends", "1 ends"]
+        assert slept == ["slept"]
+        await broker.stop()
