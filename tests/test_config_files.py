@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from pyfly_messaging.cli.init import initial_text
 from pyfly_messaging.cli.schema import schema_text
 from pyfly_messaging.settings import Diagnostic, MessagingSettings, isolated
-from pyfly_messaging.settings.catalogue import ANY_NAME, catalogue
+from pyfly_messaging.settings.catalogue.tree import ANY_NAME, catalogue
 from pyfly_messaging.settings.verdict import Verdict, validate
 
 CONFIG = Path(__file__).parent.parent / "config"
