@@ -130,7 +130,11 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
-    """Say which brokers were really used."""
+    """Say which brokers were really used, and what was wrong with each attempt before a rerun."""
+    for rerun in terminalreporter.stats.get("rerun", ()):
+        crash = getattr(rerun.longrepr, "reprcrash", None)
+        reason = (crash.message if crash else str(rerun.longrepr)).splitlines()
+        terminalreporter.write_line(f"rerun: {rerun.nodeid}: {' '.join(reason)[:500]}")
     stash = terminalreporter.config.stash
     used = [each for each in (stash[_KAFKA].description, stash[_RABBITMQ].description) if each]
     if used:
