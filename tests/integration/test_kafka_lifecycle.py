@@ -4,8 +4,11 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.metadata import MetadataRequest
 
 from pyfly_messaging.errors import BrokerUnavailableError, TopologyError
 from pyfly_messaging.message import Message
@@ -143,6 +146,34 @@ async def test_a_cancelled_start_leaves_nothing(kafka: KafkaCluster) -> None:
             starting.cancel()
             await asyncio.wait((starting,))
             await adapter.stop()
+
+
+@pytest.mark.parametrize("answered", range(1, 6))
+async def test_a_start_that_ends_while_it_asks_for_metadata(
+    kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch, answered: int
+) -> None:
+    """Whichever client waits for the first metadata when a start ends, its connection is closed."""
+    ask, asked, hangs = AIOKafkaConnection.send, 0, asyncio.Event()
+
+    async def hang(connection: AIOKafkaConnection, request: Any, **how: Any) -> Any:
+        nonlocal asked
+        asked += isinstance(request, MetadataRequest)
+        if asked <= answered:
+            return await ask(connection, request, **how)
+        hangs.set()
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", hang)
+    adapter = make_adapter(kafka.bootstrap_servers)
+    await adapter.subscribe(unique(), Inbox(), unique("group"))
+    await adapter.subscribe(unique(), Inbox())
+    async with nothing_left():
+        starting = asyncio.create_task(adapter.start())
+        await hangs.wait()
+        await asyncio.sleep(0.05)
+        starting.cancel()
+        await asyncio.wait((starting,))
+        await adapter.stop()
 
 
 async def test_stop_leaves_nothing(kafka: KafkaCluster) -> None:

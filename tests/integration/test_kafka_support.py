@@ -89,6 +89,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.attempted = 0
+        self.failed = 0
         self.acknowledged: set[bytes] = set()
         self.tried: set[bytes] = set()
         self.handled: Counter[bytes] = Counter()
@@ -101,15 +102,34 @@ class Tally:
         try:
             await adapter.publish(topic, value, key=key)
         except PublishError:
+            self.failed += 1
             return
         self.acknowledged.add(value)
 
-    async def publish_until(self, end: asyncio.Event, adapter: KafkaAdapter, topic: str) -> None:
-        """Publish one after the other until an event, never far ahead of the handlers."""
-        while not end.is_set():
-            await self.publish(adapter, topic, b"%d" % (self.attempted % 7))
-            while len(self.lost) > 300 and not end.is_set():
-                await asyncio.sleep(0.01)
+    @asynccontextmanager
+    async def flow(self, adapter: KafkaAdapter, topic: str) -> AsyncIterator[None]:
+        """Publish, a few at a time and never far ahead of the handlers, until the block ends."""
+        ended = asyncio.Event()
+
+        async def publish() -> None:
+            while not ended.is_set():
+                await self.publish(adapter, topic, b"%d" % (self.attempted % 7))
+                while len(self.lost) > 300 and not ended.is_set():
+                    await asyncio.sleep(0.01)
+
+        publishing = [asyncio.create_task(publish()) for _ in range(4)]
+        try:
+            yield
+        finally:
+            ended.set()
+            await asyncio.wait(publishing)
+        for task in publishing:
+            task.result()
+
+    async def progress(self, more: int) -> None:
+        """Wait until so many more are handled."""
+        enough = len(self.handled) + more
+        await until(lambda: len(self.handled) >= enough)
 
     @property
     def lost(self) -> set[bytes]:
@@ -167,12 +187,14 @@ async def read(servers: str, topic: str, count: int) -> list[ConsumerRecord[byte
         await consumer.stop()
 
 
-async def write(servers: str, topic: str, *values: bytes | None, **options: Any) -> None:
-    """Write values to partition 0 of a topic, with nothing of ours."""
+async def write(
+    servers: str, topic: str, *values: bytes | None, partition: int = 0, **options: Any
+) -> None:
+    """Write values to one partition of a topic, with nothing of ours."""
     async with AIOKafkaProducer(bootstrap_servers=servers, acks="all") as producer:
         for value in values:
             key = b"key" if value is None else None
-            await producer.send_and_wait(topic, value, key=key, partition=0, **options)
+            await producer.send_and_wait(topic, value, key=key, partition=partition, **options)
 
 
 async def committed(servers: str, group: str, topic: str, partition: int = 0) -> int:
@@ -187,21 +209,32 @@ async def committed(servers: str, group: str, topic: str, partition: int = 0) ->
     return 0 if found is None else int(found.offset)
 
 
+async def has_committed(
+    servers: str, group: str, topic: str, offset: int, partition: int = 0
+) -> None:
+    """Wait until a group has committed an offset of a partition."""
+    async with asyncio.timeout(DEADLINE):
+        while await committed(servers, group, topic, partition) != offset:
+            await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """Fail when tasks or sockets are there at the end that were not at the beginning."""
+    """Fail when tasks or sockets are there at the end that were not at the beginning.
+
+    The run's shared broker may start meanwhile, and is asked through sockets whether it is ready.
+    """
     tasks, sockets = asyncio.all_tasks(), _sockets()
     yield
     await until(lambda: not asyncio.all_tasks() - tasks, within=5)
-    await until(lambda: not _sockets() - sockets, within=5)
+    await until(lambda: not _sockets() - sockets, within=30)
 
 
 def _sockets() -> set[str]:
-    return {
-        target
-        for entry in Path("/proc/self/fd").iterdir()
-        if (target := _target(entry)).startswith("socket:")
-    }
+    """Return the sockets that are connected or listen, and not those that only hold a port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    active = {f"socket:[{line.split()[9]}]" for line in lines}
+    return active & {_target(entry) for entry in Path("/proc/self/fd").iterdir()}
 
 
 def _target(entry: Path) -> str:

@@ -10,10 +10,20 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pyfly_messaging.adapters.kafka.options import check_options, options_for
 from pyfly_messaging.adapters.kafka.reach import Reach
 from pyfly_messaging.adapters.kafka.redaction import redact_logs
+from pyfly_messaging.adapters.repetition import quieten
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import KafkaSettings
 
+# aiokafka's loggers that repeat ten times a second that a broker is away.
+_NOISY = (
+    "aiokafka",
+    "aiokafka.cluster",
+    "aiokafka.conn",
+    "aiokafka.consumer.fetcher",
+    "aiokafka.consumer.group_coordinator",
+    "aiokafka.producer.sender",
+)
 # aiokafka's own default of 40 s outlasts our deadlines: a publish could not survive a broker that
 # hangs, because the next attempt comes only then.
 _REQUEST_TIMEOUT_MS = 20_000
@@ -35,6 +45,7 @@ class Client:
     def __init__(self, settings: KafkaSettings) -> None:
         check_options(settings.options)
         redact_logs()
+        quieten(_NOISY)
         self.settings = settings
         self.address = ",".join(settings.bootstrap_servers)
         self._servers = list(settings.bootstrap_servers)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -20,17 +22,38 @@ logger = logging.getLogger("pyfly_messaging.kafka")
 _AT_ONCE = 1.0
 
 
+@contextmanager
+def bootstrapping() -> Iterator[None]:
+    """Close what aiokafka leaves open when it is cancelled while it asks for the first metadata.
+
+    Its connection is known to nobody else by then (0.14, ``AIOKafkaClient.bootstrap``).
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        for frame, _ in walk_tb(error.__traceback__):
+            connection = frame.f_locals.get("bootstrap_conn")
+            if isinstance(connection, AIOKafkaConnection):
+                connection.close()
+                _abort(connection)
+        raise
+
+
 async def end_producer(producer: AIOKafkaProducer, timeout: float) -> bool:
     """Flush and close; False when messages may be left that nobody confirmed.
 
-    With its brokers down an idempotent producer would flush for ever.
+    With its brokers down an idempotent producer would flush for ever. Cancelled, it only closes.
     """
-    ended = await _in_time(producer.stop(), timeout)
-    if not ended:
-        parts = (producer, producer._sender, producer._message_accumulator)
-        await _force(producer.client, parts)
-        # Whoever waits for a confirmation would wait for ever.
-        producer._message_accumulator.fail_all(KafkaConnectionError("closed before it answered"))
+    ended = False
+    try:
+        ended = await _in_time(producer.stop(), timeout)
+    finally:
+        if not ended:
+            parts = (producer, producer._sender, producer._message_accumulator)
+            await _force(producer.client, parts)
+            # Whoever waits for a confirmation would wait for ever.
+            closed = KafkaConnectionError("closed before it answered")
+            producer._message_accumulator.fail_all(closed)
     return ended
 
 

@@ -154,15 +154,17 @@ class TopicConsumer:
         logger.warning("Kafka: listener %s joins again: %s", self._route.name, reason)
 
     async def _watch(self, membership: Membership) -> None:
-        """Return when a consumer has heard nothing for long, although a broker answers.
+        """Tell of outages; return when it has heard nothing for long, although a broker answers.
 
         aiokafka itself connects again, but only to addresses that it knows.
         """
         clock = asyncio.get_running_loop().time
         limit = self._client.settings.session_timeout
         heard, answered = clock(), None
+        outage = _Outage(self._route.name)
         while True:
             await asyncio.sleep(_LOOK)
+            outage.look(membership.stuck)
             if membership.has_partitions and membership.pulse.faint:
                 heard, answered = clock(), None
             elif clock() - heard > limit:
@@ -222,6 +224,27 @@ class TopicConsumer:
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
         await asyncio.shield(farewell)
+
+
+class _Outage:
+    """Logs once that a consumer gets nothing, and once that it does again."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._looks = 0  # at which nothing could arrive, one after the other
+
+    def look(self, stuck: str | None) -> None:
+        """Note whether records can arrive now."""
+        if stuck is None:
+            if self._looks > 1:
+                logger.info("Kafka: listener %s is consumed again", self._name)
+            self._looks = 0
+            return
+        self._looks += 1
+        if self._looks == 2:  # not at a rebalance that is over at once
+            logger.warning(
+                "Kafka: listener %s is not consumed until it works again: %s", self._name, stuck
+            )
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import TopicPartition
 
+from pyfly_messaging.adapters.kafka.closing import bootstrapping
 from pyfly_messaging.adapters.kafka.source import Offsets
 
 _PAUSE = 0.05
@@ -44,7 +45,8 @@ class GroupShare:
             begin()
 
         self._consumer.subscribe([self._topic], listener=_Rebalance(assigned, end))
-        await self._consumer.start()
+        with bootstrapping():
+            await self._consumer.start()
 
     async def positioned(self) -> None:
         """Wait for the position of every partition.

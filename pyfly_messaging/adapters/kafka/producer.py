@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.closing import end_producer
+from pyfly_messaging.adapters.kafka.closing import bootstrapping, end_producer
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
 
@@ -18,8 +18,9 @@ logger = logging.getLogger("pyfly_messaging.kafka")
 
 # For a replaced producer to confirm what it still can. Seconds.
 _RETIREMENT = 10.0
-# How often the connection is looked at, and for how long a broker may not answer. Seconds.
-_LOOK, _ANSWER = 1.0, 5.0
+# How often the connection is looked at, for how long a broker may not answer, and for how long none
+# of them may while a bootstrap server does: longer than one request takes to fail. Seconds.
+_LOOK, _ANSWER, _PATIENCE = 1.0, 5.0, 30.0
 
 
 class Producer:
@@ -111,7 +112,8 @@ class Producer:
         producer = self._client.producer()
         try:
             async with asyncio.timeout(deadline.left()):
-                await producer.start()
+                with bootstrapping():
+                    await producer.start()
         except BaseException as error:
             await end_producer(producer, 1.0)
             if isinstance(error, OSError | KafkaError):
@@ -123,19 +125,36 @@ class Producer:
         """Connect again when no connection is left, so that health can tell the truth.
 
         aiokafka connects when there is something to send; until then nobody would know whether
-        the brokers are back.
+        the brokers are back. And it knows only the addresses of which it was told last.
         """
+        clock = asyncio.get_running_loop().time
+        answered = clock()
         while True:
             await asyncio.sleep(_LOOK)
             if (producer := self.current) is None:
                 continue
-            if producer._sender.sender_task.done():  # nothing it is given would ever be sent
+            astray = clock() - answered > _PATIENCE and await self._is_reachable()
+            if astray or producer._sender.sender_task.done():  # nothing would ever be sent
                 await self._revive(producer)
+                answered = clock()
+                continue
             stuck = self._is_stuck(producer)
             if stuck or not self.connected:
                 asked = producer.client.force_metadata_update()
                 await asyncio.wait((asked,), timeout=_ANSWER)
-                self.doubtful = stuck or not (asked.done() and asked.result())
+                if not (asked.done() and asked.result()):
+                    self.doubtful = True
+                    continue
+                self.doubtful = stuck
+            answered = clock()
+
+    async def _is_reachable(self) -> bool:
+        """Tell whether one of the bootstrap servers lets us in."""
+        try:
+            await self._client.reach(Deadline(_LOOK))
+        except BrokerError:
+            return False
+        return True
 
     async def _revive(self, dead: AIOKafkaProducer) -> None:
         try:

@@ -12,7 +12,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.closing import end_admin
+from pyfly_messaging.adapters.kafka.closing import bootstrapping, end_admin
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import TopologyError
 
@@ -83,7 +83,8 @@ class Topics:
     async def _attempt(self, topics: list[str]) -> None:
         admin = self._client.admin()
         try:
-            await admin.start()
+            with bootstrapping():
+                await admin.start()
             await self._settle(admin, topics)
         finally:
             await end_admin(admin)

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
 
+from pyfly_messaging.adapters.kafka.closing import bootstrapping
 from pyfly_messaging.adapters.kafka.source import Offsets
 
 
@@ -41,7 +42,8 @@ class WholeTopic:
         consumer = self._consumer
         # aiokafka asks for the metadata of topics of which something is assigned.
         consumer.assign([TopicPartition(self._topic, 0)])
-        await consumer.start()
+        with bootstrapping():
+            await consumer.start()
         partitions = self._partitions()
         if not partitions:
             raise UnknownTopicOrPartitionError(self._topic)
