@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyfly_messaging.factory import build_broker
     from pyfly_messaging.listener import message_listener
     from pyfly_messaging.message import Message
-    from pyfly_messaging.policy import ListenerPolicy
+    from pyfly_messaging.policy import ListenerPolicy, Timeouts
     from pyfly_messaging.ports import MessageBrokerPort, MessageHandler
     from pyfly_messaging.settings import (
         KafkaSettings,
@@ -36,6 +36,7 @@ __all__ = [
     "MessagingError",
     "MessagingSettings",
     "RabbitSettings",
+    "Timeouts",
     "bootstrap",
     "build_broker",
     "message_listener",
@@ -54,6 +55,7 @@ if not TYPE_CHECKING:  # so that a type checker still knows which names there ar
         "MessagingError": "errors",
         "MessagingSettings": "settings",
         "RabbitSettings": "settings",
+        "Timeouts": "policy",
         "build_broker": "factory",
         "message_listener": "listener",
     }

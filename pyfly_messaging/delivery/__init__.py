@@ -3,4 +3,28 @@
 The way of a message: an adapter hands what arrived to `lanes`, which keep the order and bound what
 runs at once; they run `routing`, which picks the handlers; `settlement` decides what becomes of the
 message; `ledger` and `acknowledge` tell the adapter what it may acknowledge, and when.
+
+The names of ``__all__`` are public, for adapters of others.
 """
+
+from pyfly_messaging.delivery.acknowledge import Acknowledger
+from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.lanes import Batch, Lanes, lanes_for
+from pyfly_messaging.delivery.ledger import Ledger
+from pyfly_messaging.delivery.lifecycle import Lifecycle
+from pyfly_messaging.delivery.registry import Registry
+from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.delivery.subscription import Subscription
+
+__all__ = [
+    "Acknowledger",
+    "Batch",
+    "Deadline",
+    "Lanes",
+    "Ledger",
+    "Lifecycle",
+    "Registry",
+    "Route",
+    "Subscription",
+    "lanes_for",
+]

@@ -190,6 +190,30 @@ class TestProvider:
             await broker.start()
         assert isinstance(caught.value.__cause__, sqlite3.Error)
 
+    async def test_subscribe_that_fails(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A subscribe that fails on a running broker leaves nothing, and can be repeated."""
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def handle(message: Message) -> None:
+            await heard.put(message.value)
+
+        def locked(db: sqlite3.Connection) -> int:
+            raise sqlite3.OperationalError("database is locked")
+
+        with isolated(path=folder):
+            broker = build_broker()
+        await broker.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules["sqlite_adapter"], "_last", locked)
+            with pytest.raises(BrokerUnavailableError, match="database is locked"):
+                await broker.subscribe("orders", handle)
+        await broker.subscribe("orders", handle)
+        await broker.publish("orders", b"1")
+        assert await asyncio.wait_for(heard.get(), 30) == b"1"
+        await broker.stop()
+
     async def test_crash(self, folder: Path, site: Path) -> None:
         """What a process had not settled when it died goes to the next one, in order."""
         done = await asyncio.to_thread(

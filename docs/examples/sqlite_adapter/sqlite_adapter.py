@@ -20,12 +20,16 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from pydantic import Field
 
-from pyfly_messaging.delivery.lanes import Batch, Lanes, lanes_for
-from pyfly_messaging.delivery.ledger import Ledger
-from pyfly_messaging.delivery.lifecycle import Lifecycle
-from pyfly_messaging.delivery.registry import Registry
-from pyfly_messaging.delivery.routing import Route
-from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.delivery import (
+    Batch,
+    Lanes,
+    Ledger,
+    Lifecycle,
+    Registry,
+    Route,
+    Subscription,
+    lanes_for,
+)
 from pyfly_messaging.errors import (
     BrokerUnavailableError,
     NotStartedError,
@@ -116,14 +120,19 @@ class SqliteAdapter:
         policy = policy or self.default_policy
         subscription = Subscription.of(topic, handler, group, policy=policy, name=name)
         route, new = self._registry.add(subscription)
-        if new:
-            consumer = _Consumer(route, self._settings)
-            self._consumers.append(consumer)
-            if self._started and self._file is not None:
-                try:
-                    await consumer.start(self._file)
-                except sqlite3.Error as error:
+        if not new:
+            return
+        consumer = _Consumer(route, self._settings)
+        self._consumers.append(consumer)  # first: a stop that comes now has to know it
+        if self._started and self._file is not None:
+            try:
+                await consumer.start(self._file)
+            except BaseException as error:
+                self._registry.remove(subscription)
+                self._consumers.remove(consumer)
+                if isinstance(error, sqlite3.Error):
                     raise self._unavailable(error) from error
+                raise
 
     async def start(self) -> None:
         """Open the file and begin to consume."""
