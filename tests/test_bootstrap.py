@@ -794,6 +794,11 @@ class Broker(InMemoryMessageBroker):
         await super().start()
         self.publishing = asyncio.create_task(self._publish())
 
+    async def stop(self) -> None:
+        await super().stop()
+        if "--exit" in sys.argv:
+            print("kept", self.health().consumers[0].in_flight, flush=True)
+
     async def _publish(self) -> None:
         with suppress(MessagingError):
             await self.publish("orders", b"1")
@@ -804,6 +809,9 @@ async def on_order(message: Message) -> None:
     print("handling", flush=True)
     if "--hang" in sys.argv:
         await asyncio.Event().wait()
+    if "--exit" in sys.argv:
+        await asyncio.sleep(0)
+        sys.exit(7)
     await asyncio.to_thread(sys.stdin.readline)
     print("handled", flush=True)
 
@@ -822,6 +830,11 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def hanging_program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     yield from start_program(tmp_path, "--hang")
+
+
+@pytest.fixture
+def exiting_program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    yield from start_program(tmp_path, "--exit")
 
 
 def start_program(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -879,3 +892,10 @@ class TestProcess:
         assert output == ""
         assert hanging_program.returncode == code, errors
         assert "Traceback" not in errors
+
+    def test_a_handler_that_ends_the_program(self, exiting_program: subprocess.Popen[str]) -> None:
+        """sys.exit() in a handler stops in order, keeps its message and gives the exit code."""
+        output, errors = exiting_program.communicate(timeout=60)
+        assert output.splitlines() == ["handling", "kept 1"]
+        assert exiting_program.returncode == 7, errors
+        assert "Task was destroyed" not in errors

@@ -20,6 +20,9 @@ _DEFAULTS: dict[signal.Signals, Callable[..., Any] | signal.Handlers] = {
     signal.SIGTERM: signal.SIG_DFL,
 }
 
+# A SystemExit stops the event loop in the task that raises it, and again in each that waits for it.
+_STOPPED_LOOPS = 100
+
 
 def run_application(application: Application) -> None:
     """Run an application as `run` describes."""
@@ -27,7 +30,7 @@ def run_application(application: Application) -> None:
     # None is a handler that was not set by Python, and that Python cannot set.
     previous = {n: now for n in _DEFAULTS if (now := signal.getsignal(n)) is not None}
     try:
-        forced_by = asyncio.run(_serve(application))
+        forced_by = _Program(application).run()
     except ConfigurationError as error:
         # The report names the place of the mistake; the way it took through here only hides it.
         raise error.with_traceback(None) from None
@@ -38,11 +41,6 @@ def run_application(application: Application) -> None:
         raise SystemExit(128 + forced_by)
 
 
-async def _serve(application: Application) -> int | None:
-    """Run until it is over; return the signal that forced the end, or None."""
-    return await _Program(application).end()
-
-
 class _Program:
     """One run: start, wait for a signal, stop; a second signal ends it at once."""
 
@@ -51,21 +49,43 @@ class _Program:
         self._asked = asyncio.Event()
         self._starting = True
         self._forced_by: int | None = None
+        self._life: asyncio.Task[None] | None = None
+
+    def run(self) -> int | None:
+        """Run until it is over; return the signal that forced the end, or None."""
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(self._serve())
+            except (SystemExit, KeyboardInterrupt) as wish:
+                # A handler raised it. It stopped the event loop, and with it all that runs.
+                logger.info("%s: stopping", type(wish).__name__)
+                self._asked.set()
+                for _ in range(_STOPPED_LOOPS):
+                    with suppress(SystemExit, KeyboardInterrupt):
+                        runner.run(self._end())
+                        break
+                raise
+
+    async def _serve(self) -> int | None:
+        self._listen()
         # One task for all of it: a bean may hold what must be left where it was entered, such as a
         # TaskGroup.
         self._life = asyncio.create_task(self._live(), name="pyfly application")
+        try:
+            await self._end()
+        finally:
+            self._listen_no_more()
+        return self._forced_by
 
-    async def end(self) -> int | None:
-        """Wait for the end; return the signal that forced it, or None."""
-        self._listen()
+    async def _end(self) -> None:
+        """Wait for the end."""
+        if self._life is None:
+            return
         try:
             await self._life
         except asyncio.CancelledError:
             if self._forced_by is None:
                 raise
-        finally:
-            self._listen_no_more()
-        return self._forced_by
 
     async def _live(self) -> None:
         try:
@@ -86,11 +106,15 @@ class _Program:
             logger.info("%s: stopping; once more ends it at once", name)
             self._asked.set()
             if self._starting:
-                self._life.cancel()
+                self._cancel()
         else:
             logger.warning("%s again: cancelling what still runs", name)
             self._forced_by = number
             self._listen_no_more()  # the next one ends the process
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._life is not None:
             self._life.cancel()
 
     def _listen(self) -> None:

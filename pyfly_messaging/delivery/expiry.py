@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Task, TimerHandle, current_task, get_running_loop
+from asyncio import (
+    AbstractEventLoop,
+    CancelledError,
+    Task,
+    TimerHandle,
+    current_task,
+    get_running_loop,
+)
 from types import TracebackType
 from typing import Any
 
@@ -18,12 +25,13 @@ class Expiry:
 
     """
 
-    __slots__ = ("_running", "_timer", "seconds")
+    __slots__ = ("_loop", "_running", "_timer", "seconds")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._running: dict[Task[Any] | None, float] = {}  # with deadlines, the earliest first
         self._timer: TimerHandle | None = None
+        self._loop: AbstractEventLoop | None = None  # the one that the timer belongs to
 
     def left(self) -> float:
         """Return how many seconds the calling task has left."""
@@ -31,6 +39,9 @@ class Expiry:
 
     def __enter__(self) -> None:
         task, loop = current_task(), get_running_loop()
+        if loop is not self._loop:  # the former one has ended, and its timer with it
+            self._loop, self._timer = loop, None
+            self._running.clear()
         self._running[task] = at = loop.time() + self.seconds
         if self._timer is None:
             self._timer = loop.call_at(at, self._expire)

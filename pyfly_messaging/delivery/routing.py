@@ -59,6 +59,9 @@ class Route:
                 f" {self.topic!r} in group {self.group!r}"
             )
         self._set((*self._settlements, settlement))
+        for each in self._settlements:
+            if each.subscription.policy.concurrency < self.concurrency:
+                each.keep_to_its_concurrency()
 
     def remove(self, subscription: Subscription) -> None:
         """Take a handler out again."""

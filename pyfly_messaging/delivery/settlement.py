@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from pyfly_messaging.delivery.dead_letter import (
     qualified_name,
     text_of,
 )
+from pyfly_messaging.delivery.limits import at_most, within
 from pyfly_messaging.delivery.retry import Random, backoff
 from pyfly_messaging.delivery.subscription import Subscription
 from pyfly_messaging.message import Message
@@ -68,6 +69,7 @@ class Settlement:
     __slots__ = (
         "_draw",
         "_handler",
+        "_keeps_to_its_own",
         "_now",
         "_on_spent",
         "_publish_dead_letter",
@@ -88,10 +90,15 @@ class Settlement:
         self._on_spent = on_spent
         self._draw = draw
         self._now = now
-        timeout = subscription.policy.timeout
-        self._handler = (
-            subscription.handler if timeout is None else _within(subscription.handler, timeout)
-        )
+        handler, timeout = subscription.handler, subscription.policy.timeout
+        self._handler = handler if timeout is None else within(handler, timeout)
+        self._keeps_to_its_own = False
+
+    def keep_to_its_concurrency(self) -> None:
+        """Run no more calls at once than the policy says, in lanes that allow more."""
+        if not self._keeps_to_its_own:
+            self._keeps_to_its_own = True
+            self._handler = at_most(self._handler, self.subscription.policy.concurrency)
 
     def first(self, message: Message) -> Retry:
         """Return the first attempt as a step that is still to be made."""
@@ -261,16 +268,6 @@ def is_fatal(policy: ListenerPolicy, error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """Return an exception as one line for a log."""
     return f"{qualified_name(type(error))}: {text_of(error)}".partition("\n")[0]
-
-
-def _within(
-    handler: Callable[[Message], Awaitable[None]], timeout: float
-) -> Callable[[Message], Awaitable[None]]:
-    async def limited(message: Message) -> None:
-        async with asyncio.timeout(timeout):
-            await handler(message)
-
-    return limited
 
 
 def _reraise_if_cancelled(error: asyncio.CancelledError) -> None:

@@ -123,3 +123,15 @@ async def test_a_cancellation_by_others_at_the_deadline() -> None:
     asyncio.get_running_loop().call_at(5.0, task.cancel)
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_another_event_loop_has_its_own_timer() -> None:
+    """What ran out of an event loop that has ended does not take the limit from the next one."""
+    expiry = Expiry(0.01)
+
+    async def quick() -> None:
+        await limited(expiry, asyncio.sleep(0))
+
+    asyncio.run(quick())
+    with pytest.raises(TimeoutError):
+        asyncio.run(limited(expiry, asyncio.sleep(60)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from pyfly_messaging.delivery.lanes import Batch, lanes_for
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.settlement import Settlement
 from pyfly_messaging.message import Message
@@ -260,3 +263,33 @@ async def test_of_several_each_has_headers_of_its_own(headers: dict[str, str]) -
     assert step is not None
     await step()
     assert seen == [headers] * 2
+
+
+@on_virtual_time
+async def test_each_handler_keeps_to_its_own_concurrency() -> None:
+    """In lanes that allow five at once, a handler with a concurrency of one runs alone."""
+    now = {"one": 0, "five": 0}
+    most = dict(now)
+
+    def counted(name: str) -> MessageHandler:
+        async def handler(message: Message) -> None:
+            now[name] += 1
+            most[name] = max(most[name], now[name])
+            await asyncio.sleep(1)
+            now[name] -= 1
+
+        return handler
+
+    route = route_of(
+        "group", settlement(counted("one")), settlement(counted("five"), concurrency=5)
+    )
+    assert route.concurrency == 5
+    settled: list[int] = []
+    lanes = lanes_for(route.name, route.concurrency)
+    numbers = range(20)
+    lanes.submit(Batch(route, [message(b"") for _ in numbers], numbers, settled.append))
+    await lanes.room(1)
+    await lanes.drain()
+    assert sorted(settled) == list(numbers)
+    assert most["one"] == 1
+    assert most["five"] > 1
