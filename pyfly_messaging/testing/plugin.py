@@ -50,11 +50,29 @@ def settings_override() -> Iterator[SettingsOverride]:
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> list[pytest.Item] | None:
-    """Make no test of a case that needs what its suite does not claim."""
+    """Make no test of a case that needs what its suite does not claim.
+
+    Raises:
+        CollectError: A suite that cannot work; it says why.
+
+    """
+    if isinstance(obj, type) and collector.classnamefilter(name):
+        _refuse_mistakes(collector, obj)
     suite = _suite(collector)
     if suite is None or name not in sys.modules[_KIT].unclaimed(suite):
         return None
     return []
+
+
+def _refuse_mistakes(collector: pytest.Collector, cls: type) -> None:
+    kit = sys.modules.get(_KIT)
+    if kit is None or not issubclass(cls, kit.Stage) or cls is kit.Stage:
+        return
+    from pyfly_messaging.testing.conformance.mistakes import mistakes_of
+
+    mistakes = mistakes_of(cls, runs_all=issubclass(cls, kit.ConformanceSuite))
+    if mistakes:
+        raise collector.CollectError("\n".join(mistakes))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -20,6 +20,7 @@ class Kafka(Stage):
     capabilities = Capabilities(
         redelivers=True,
         durable=True,
+        survives_crash=True,
         groups_across_instances=True,
         broadcast=True,
         backlog_for_named_groups=True,
@@ -41,7 +42,10 @@ class Kafka(Stage):
 
     def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> KafkaAdapter:
         settings = KafkaSettings(
-            bootstrap_servers=(self.servers,), partitions=self.partitions, max_in_flight=100
+            bootstrap_servers=(self.servers,),
+            partitions=self.partitions,
+            max_in_flight=100,
+            session_timeout=6,  # so long a killed member keeps its partitions
         )
         return KafkaAdapter.from_settings(settings, policy=policy, timeouts=timeouts)
 

@@ -21,6 +21,7 @@ class RabbitMQ(Stage):
     capabilities = Capabilities(
         redelivers=True,
         durable=True,
+        survives_crash=True,
         groups_across_instances=True,
         key_order=True,
         topic_order=True,

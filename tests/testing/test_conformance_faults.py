@@ -40,6 +40,11 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (messages.TakesValuesForText, "test_every_byte_in_a_value"),
     (messages.TakesValuesForText, "test_wrong_types_to_publish"),
     (messages.TakesEmptyForNone, "test_empty_key"),
+    (messages.KnowsNoCapitals, "test_topics_that_differ_in_one_character"),
+    (messages.KnowsNoCapitals, "test_groups_that_differ_in_one_character"),
+    (messages.CutsNames, "test_topics_that_differ_in_one_character"),
+    (messages.CutsNames, "test_groups_that_differ_in_one_character"),
+    (messages.CutsLargeValues, "test_large_value"),
     (messages.SharesHeaders, "test_headers_that_handlers_change"),
     (lifecycle.PublishesAtAnyTime, "test_publish_before_start_raises"),
     (lifecycle.PublishesAtAnyTime, "test_publish_after_stop_raises"),
@@ -50,7 +55,17 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (lifecycle.StopsInTheBackground, "test_nothing_is_handled_after_stop"),
     (lifecycle.StopsAtOnce, "test_stop_lets_a_running_handler_finish"),
     (lifecycle.NeverStops, "test_stop_cancels_after_its_timeout"),
+    (lifecycle.SwallowsRefusals, "test_publish_while_it_stops"),
+    (lifecycle.DiesOfACancelledPublish, "test_cancelled_publish_hurts_no_other"),
+    (lifecycle.StopsOneAfterTheOther, "test_stuck_listeners_share_the_timeout"),
+    (lifecycle.StopsOneAfterTheOther, "test_stop_beside_a_stuck_listener"),
+    (lifecycle.WaitsForItsCaller, "test_handler_that_stops_its_broker"),
+    (lifecycle.SettlesWhatFailsAfterStop, "test_handler_that_stops_its_broker_and_fails"),
+    (failure.BuriesLater, "test_message_spent_while_it_stops"),
     (lifecycle.LeavesATask, "test_nothing_is_left_behind"),
+    (lifecycle.LeavesAThread, "test_nothing_is_left_behind"),
+    (lifecycle.LeavesAFile, "test_nothing_is_left_behind"),
+    (lifecycle.LeavesAProcess, "test_nothing_is_left_behind"),
     (beyond.LosesTheEndOfABatch, "test_batch_arrives"),
     (beyond.TurnsBatchesRound, "test_batch_keeps_its_order"),
     (beyond.SendsHalfABatch, "test_batch_with_a_wrong_message"),
@@ -90,7 +105,7 @@ class Passing(Faulty):
 class DurableSound(ConformanceSuite):
     """RabbitMQ with nothing wrong, where several instances share a group."""
 
-    capabilities = Capabilities(durable=True, groups_across_instances=True)
+    capabilities = Capabilities(durable=True, survives_crash=True, groups_across_instances=True)
     url = ""
 
     def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
@@ -128,11 +143,39 @@ def test_wrapping_is_no_fault(case: str) -> None:
     getattr(Passing(), case)()
 
 
+class OutOfReach(Faulty):
+    """RabbitMQ where nobody answers."""
+
+    deadline = 10.0
+
+    def make_unreachable_broker(
+        self, *, policy: ListenerPolicy, timeouts: Timeouts
+    ) -> MessageBrokerPort:
+        def make(own: ListenerPolicy) -> RabbitMQAdapter:
+            return RabbitMQAdapter("amqp://127.0.0.1:1/", policy=own, timeouts=timeouts)
+
+        return self.fault(make, policy)
+
+
+@pytest.mark.parametrize("fault", [lifecycle.GivesUpLate, lifecycle.TakesNoNotice])
+def test_fault_out_of_reach_is_caught(fault: type[Fault]) -> None:
+    """What shows only where nobody answers is caught, too."""
+    sound, faulty = OutOfReach(), OutOfReach()
+    sound.test_unreachable_broker()
+    faulty.fault = fault
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        faulty.test_unreachable_broker()
+
+
 DURABLE_FAULTS: list[tuple[type[Fault], str]] = [
     (delivery.AcknowledgesFirst, "test_unfinished_message_goes_to_the_next_instance"),
     (delivery.SettlesWhatItCancels, "test_unfinished_message_goes_to_the_next_instance"),
     (delivery.SettlesWhatItCancels, "test_settled_messages_beside_an_unfinished_one"),
     (failure.SwallowsErrors, "test_message_between_attempts_goes_to_the_next_instance"),
+    (delivery.AcknowledgesFirst, "test_killed_process_leaves_what_it_had_not_settled"),
+    (delivery.AcknowledgesFirst, "test_killed_process_leaves_its_share_to_the_others"),
+    (delivery.PutsBackAtStop, "test_killed_process_leaves_what_it_had_not_settled"),
+    (delivery.PublishesLazily, "test_killed_publisher_loses_nothing"),
     (delivery.NeverAcknowledges, "test_handled_message_is_settled"),
     (delivery.PublishesLazily, "test_published_message_survives_its_publisher"),
     (delivery.IsAloneInItsGroup, "test_instances_share_a_group"),

@@ -116,15 +116,15 @@ def test_case_that_hangs_fails(run: Run) -> None:
         + """
 import asyncio
 class TestHanging(Stage):
-    deadline = 0.05
-    @case(deadlines=2)
+    deadline = 2.0
+    @case(deadlines=1)
     async def test_for_ever(self):
         '''Nothing ever happens.'''
         await asyncio.Event().wait()
 """
     )
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*AssertionError: waited 0.1 s for the end of the case"])
+    result.stdout.fnmatch_lines(["*AssertionError: waited 2 s for the end of the case"])
 
 
 @pytest.mark.parametrize(("option", "messages"), [((), "500"), (("--stress",), "50000")])
@@ -186,3 +186,42 @@ def test_modules():
 """
     )
     result.assert_outcomes(passed=1)
+
+
+def test_suite_that_cannot_work_is_refused(run: Run) -> None:
+    """A suite with a mistake is one error that says what is wrong, not a hundred failures."""
+    result = run(
+        SUITE
+        + """
+class TestMine(ConformanceSuite):
+    deadline = 0.1
+    capabilities = Capabilities(foreign=True)
+"""
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "TestMine: deadline is 0.1 s; less than 2 s fails sound adapters on a busy machine",
+            "TestMine: it makes no broker: write def make_broker(self, *, policy, timeouts), *",
+            "TestMine: it claims foreign, and has no publish_foreign: write one, or *",
+        ]
+    )
+
+
+def test_failure_stands_in_the_case(run: Run) -> None:
+    """A failure shows the line of the case, and none of the kit's inner workings."""
+    result = run(
+        SUITE
+        + "class TestMemory(MessageCases):\n"
+        + "    deadline = 2.0\n"
+        + "    def make_broker(self, *, policy, timeouts):\n"
+        + "        class Deaf(InMemoryMessageBroker):\n"
+        + "            async def publish(self, topic, value, *, key=None, headers=None): ...\n"
+        + "        return Deaf(policy=policy, timeouts=timeouts)\n",
+        "-k",
+        "test_longest_names",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([">*await probe.handled()*", "*waited 2 s for 1 handled messages*"])
+    result.stdout.no_fnmatch_line("*probe.py:*")
+    result.stdout.no_fnmatch_line("*stage.py:*")

@@ -117,6 +117,7 @@ class BadInputCases(Stage):
         assert refused.values == [b"next"]
 
     async def _expect_nothing_but_a_marker(self, topic: str, probe: Any, publish: Any) -> None:
+        __tracebackhide__ = True
         await publish(topic, b"marker", key=b"key")
         await probe.saw(b"marker")
         assert probe.values == [b"marker"]

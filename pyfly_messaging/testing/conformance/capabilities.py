@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, fields
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +17,9 @@ class Capabilities:
         redelivers: What was not settled at a stop comes again after the next start of the same
             broker object.
         durable: Messages of a named group outlive the broker object: another one continues.
+        survives_crash: What a process had published, or had not settled, outlives its ``SIGKILL``.
+            The kit kills processes that it starts itself, with a pickle of the suite; ``deadline``
+            has to be longer than the broker takes to notice that a process is gone.
         groups_across_instances: Several broker objects see the same topics and share a group.
         broadcast: A listener without a group gets every message in each instance.
         backlog_for_named_groups: A named group that is new gets what was published before.
@@ -31,10 +36,15 @@ class Capabilities:
             broker that the suite makes, not more than a few hundred.
         message_limit: The broker refuses a value of more bytes, if it has such a limit.
 
+    Raises:
+        TypeError: There is no such capability, or its value is of the wrong kind.
+        ValueError: A limit below 1.
+
     """
 
     redelivers: bool = False
     durable: bool = False
+    survives_crash: bool = False
     groups_across_instances: bool = False
     broadcast: bool = False
     backlog_for_named_groups: bool = False
@@ -50,6 +60,23 @@ class Capabilities:
     in_flight_limit: int | None = None
     message_limit: int | None = None
 
+    def __new__(cls, **claims: object) -> Self:
+        """Refuse what is no capability, with a suggestion; `dataclass` would make none."""
+        for name in claims:
+            if name not in CAPABILITIES:
+                near = difflib.get_close_matches(name, CAPABILITIES, 1)
+                hint = f"did you mean {near[0]}" if near else f"there are {', '.join(CAPABILITIES)}"
+                raise TypeError(f"{name!r} is no capability; {hint}")
+        return object.__new__(cls)  # super() does not know a class with slots
+
+    def __post_init__(self) -> None:
+        for name in CAPABILITIES:
+            value: object = getattr(self, name)
+            if name not in _LIMITS and not isinstance(value, bool):
+                raise TypeError(f"{name} is claimed with True or False, not with {value!r}")
+            if name in _LIMITS and value is not None:
+                _check_limit(name, value)
+
     def missing(self, needs: tuple[str, ...]) -> str | None:
         """Return the first of ``needs`` that is not claimed, or None."""
         for need in needs:
@@ -57,6 +84,15 @@ class Capabilities:
                 return need
         return None
 
+
+def _check_limit(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a number, or None where there is no limit; not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} is at least 1, or None where there is no limit; not {value}")
+
+
+_LIMITS = ("in_flight_limit", "message_limit")
 
 CAPABILITIES: tuple[str, ...] = tuple(field.name for field in fields(Capabilities))
 """The names that a case can need."""

@@ -10,6 +10,7 @@ from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.testing.conformance.case import case
+from pyfly_messaging.testing.conformance.compare import expect
 from pyfly_messaging.testing.conformance.probe import Probe
 from pyfly_messaging.testing.conformance.stage import QUICK, Stage, fail
 
@@ -28,7 +29,7 @@ class OrderCases(Stage):
         for value in values:
             await broker.publish(topic, value, key=b"key")
         await probe.handled(50)
-        assert probe.values == values
+        expect(probe.values, values, order=True)
 
     @case("topic_order")
     async def test_order_without_keys(self) -> None:
@@ -38,7 +39,7 @@ class OrderCases(Stage):
         for number, value in enumerate(values):
             await broker.publish(topic, value, key=_KEYS[number % 5] if number % 2 else None)
         await probe.handled(50)
-        assert probe.values == values
+        expect(probe.values, values, order=True)
 
     @case()
     async def test_one_at_a_time(self) -> None:
@@ -168,6 +169,7 @@ class OrderCases(Stage):
     async def _expect_order_by_key(
         self, broker: MessageBrokerPort, topic: str, probe: Probe, count: int
     ) -> None:
+        __tracebackhide__ = True
         # Fewer keys than handlers, so that a broker without lanes would mix them up.
         sent: dict[bytes, list[bytes]] = {key: [] for key in _KEYS[:3]}
         for number in range(count):
@@ -176,4 +178,5 @@ class OrderCases(Stage):
             await self.hand_over(broker, topic, value, key=key)
         await probe.handled(count)
         for key, values in sent.items():
-            assert [message.value for message in probe.done if message.key == key] == values
+            found = [message.value for message in probe.done if message.key == key]
+            expect(found, values, order=True)

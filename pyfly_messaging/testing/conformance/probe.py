@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from pyfly_messaging.message import Message
+from pyfly_messaging.testing.conformance.compare import shown
 
 
 class Probe:
@@ -59,17 +60,38 @@ class Probe:
 
     async def began(self, count: int) -> list[Message]:
         """Wait for ``count`` attempts; return the messages of all."""
+        __tracebackhide__ = True
         await self.until(lambda: len(self.called) >= count, f"{count} attempts")
         return self.called
 
     async def handled(self, count: int = 1) -> list[Message]:
         """Wait for ``count`` messages to be handled; return all."""
+        __tracebackhide__ = True
         await self.until(lambda: len(self.done) >= count, f"{count} handled messages")
         return self.done
 
     async def saw(self, value: bytes) -> None:
         """Wait until a message with this value is handled."""
+        __tracebackhide__ = True
         await self.until(lambda: value in self.values, f"the message {value!r}")
+
+    async def saw_all(self, values: Iterable[bytes]) -> None:
+        """Wait until each of the values is handled, in whatever order, however often.
+
+        Raises:
+            AssertionError: Some are not by the deadline; it says which.
+
+        """
+        __tracebackhide__ = True
+        wanted = set(values)
+        try:
+            await self._when(lambda: wanted <= set(self.values))
+        except TimeoutError:
+            missing = sorted(wanted - set(self.values))
+            raise AssertionError(
+                f"waited {self._deadline:g} s:"
+                f" {len(missing)} of {len(wanted)} missing: {shown(missing)}"
+            ) from None
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until a condition holds that an attempt brings about.
@@ -78,13 +100,17 @@ class Probe:
             AssertionError: It does not by the deadline.
 
         """
+        __tracebackhide__ = True
         try:
-            async with asyncio.timeout(self._deadline):
-                while not condition():
-                    self._news.clear()
-                    await self._news.wait()
+            await self._when(condition)
         except TimeoutError:
             raise AssertionError(
                 f"waited {self._deadline:g} s for {what}; there were {len(self.called)} attempts"
-                f" and {len(self.done)} handled messages: {str(self.values)[:500]}"
+                f" and {len(self.done)} handled messages: {shown(self.values)}"
             ) from None
+
+    async def _when(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(self._deadline):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()

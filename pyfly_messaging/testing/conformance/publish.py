@@ -11,6 +11,7 @@ from pyfly_messaging.errors import NotStartedError, PublishError, UnroutableErro
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import Timeouts
 from pyfly_messaging.testing.conformance.case import case
+from pyfly_messaging.testing.conformance.compare import expect
 from pyfly_messaging.testing.conformance.stage import QUICK, Stage, fail
 
 
@@ -69,8 +70,7 @@ class PublishCases(Stage):
     @case("settles_on_publish")
     async def test_publish_that_is_not_settled_in_time_raises(self) -> None:
         """A publish that is not settled within its timeout raises, and the message goes on."""
-        broker = self.make_broker(policy=QUICK, timeouts=Timeouts(publish=0.05))
-        self._brokers.append(broker)
+        broker = self.taken(self.make_broker(policy=QUICK, timeouts=Timeouts(publish=0.05)))
         topic, gate = self.name(), self.gate()
         probe = self.probe(lambda message: gate.wait())
         await broker.subscribe(topic, probe, "group")
@@ -177,9 +177,31 @@ class PublishCases(Stage):
 
         await asyncio.gather(*(publish(number) for number in range(20)))
         await probe.handled(200)
-        assert sorted(probe.values) == sorted(
-            b"%d.%d" % (n, c) for n in range(20) for c in range(10)
-        )
+        expect(probe.values, (b"%d.%d" % (n, c) for n in range(20) for c in range(10)))
+
+    @case()
+    async def test_cancelled_publish_hurts_no_other(self) -> None:
+        """A publish that is cancelled hurts no other that is under way, and none that follows."""
+        broker, topic, probe = await self.listening()
+        kept: set[bytes] = set()
+        cancelled: set[bytes] = set()
+        for pause in (0.0, 0.0005, 0.001, 0.002, 0.005):  # how far they come does not matter
+            names = [b"%g.%d" % (pause, number) for number in range(20)]
+            publishes = [
+                asyncio.create_task(broker.publish(topic, name, key=name)) for name in names
+            ]
+            await asyncio.sleep(pause)
+            for publish in publishes[::2]:
+                publish.cancel()
+            kept.update(names[1::2])
+            cancelled.update(names[::2])
+            await self.within(asyncio.wait(publishes), "the publishes to end")
+            others = await asyncio.gather(*publishes[1::2], return_exceptions=True)
+            assert set(others) == {None}
+        await broker.publish(topic, b"next")
+        kept.add(b"next")
+        await probe.saw_all(kept)
+        expect(set(probe.values) - cancelled, kept)
 
     def _oversize(self) -> bytes:
         limit = self.capabilities.message_limit

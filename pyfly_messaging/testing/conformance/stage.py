@@ -12,12 +12,17 @@ from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import AppliesPolicies, MessageBrokerPort, MessageHandler
 from pyfly_messaging.testing.conformance.capabilities import Capabilities
+from pyfly_messaging.testing.conformance.made_broker import check_broker
 from pyfly_messaging.testing.conformance.probe import Probe
 
 T = TypeVar("T")
 
 QUICK = ListenerPolicy(retries=2, retry_delay=0.01, retry_max_delay=0.05, retry_jitter=0.0)
 """The policy of the kit's brokers where a case does not ask for another."""
+
+_OF_A_CASE = ("_brokers", "_publishes", "_gates")
+
+_TAKEN = "publish to return (does it wait for handlers? Then the suite claims settles_on_publish)"
 
 _names = itertools.count(1)
 
@@ -42,6 +47,10 @@ class Stage:
     _publishes: list[asyncio.Task[None]]
     _gates: list[asyncio.Event]
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what the suite is in another process: all but what a running case has."""
+        return {name: value for name, value in vars(self).items() if name not in _OF_A_CASE}
+
     def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
         """Return a new broker, not started; every call is another instance.
 
@@ -50,13 +59,15 @@ class Stage:
             timeouts: Of publish, start and stop.
 
         """
-        raise NotImplementedError
+        __tracebackhide__ = True
+        raise NotImplementedError(_absent(self, "make_broker"))
 
     def make_unreachable_broker(
         self, *, policy: ListenerPolicy, timeouts: Timeouts
     ) -> MessageBrokerPort:
         """Return a broker at an address where nobody answers; for ``unreachable``."""
-        raise NotImplementedError
+        __tracebackhide__ = True
+        raise NotImplementedError(_absent(self, "make_unreachable_broker"))
 
     async def publish_foreign(
         self, topic: str, value: bytes | None, headers: Mapping[str, bytes]
@@ -65,7 +76,8 @@ class Stage:
 
         ``value`` is None for a tombstone, where the broker has such a thing.
         """
-        raise NotImplementedError
+        __tracebackhide__ = True
+        raise NotImplementedError(_absent(self, "publish_foreign"))
 
     def play(self, case: Coroutine[Any, Any, None], limit: float) -> None:
         """Run a case to its end, in an event loop of its own."""
@@ -100,10 +112,16 @@ class Stage:
         self, policy: ListenerPolicy = QUICK, *, shutdown: float | None = None
     ) -> MessageBrokerPort:
         """Return a new broker that is stopped after the case."""
+        __tracebackhide__ = True
         timeouts = Timeouts(
             publish=self.deadline, startup=self.deadline, shutdown=shutdown or self.deadline
         )
-        broker = self.make_broker(policy=policy, timeouts=timeouts)
+        return self.taken(self.make_broker(policy=policy, timeouts=timeouts))
+
+    def taken(self, broker: MessageBrokerPort) -> MessageBrokerPort:
+        """Check a broker that the suite has made, and have it stopped after the case."""
+        __tracebackhide__ = True
+        check_broker(type(self).__name__, broker, self._brokers)
         self._brokers.append(broker)
         return broker
 
@@ -131,6 +149,7 @@ class Stage:
         shutdown: float | None = None,
     ) -> tuple[MessageBrokerPort, str, Probe]:
         """Return a started broker, a topic, and the handler that listens there in a named group."""
+        __tracebackhide__ = True
         broker, probe = self.broker(policy, shutdown=shutdown), self.probe(then)
         topic = topic or self.name()
         await broker.subscribe(topic, probe, group or self.name("group"))
@@ -145,6 +164,7 @@ class Stage:
         group: str | None = None,
     ) -> tuple[MessageBrokerPort, str, Probe, Probe]:
         """Return what `listening` does, and the handler that gets the dead letters."""
+        __tracebackhide__ = True
         broker, topic = self.broker(policy), self.name()
         probe, letters = self.probe(then), self.probe()
         await broker.subscribe(topic, probe, group or self.name("group"))
@@ -165,6 +185,7 @@ class Stage:
         name: str | None = None,
     ) -> None:
         """Subscribe with a policy or a name; for ``policies``."""
+        __tracebackhide__ = True
         applies = cast("AppliesPolicies", broker)
         await applies.subscribe(topic, handler, group, policy=policy, name=name)
 
@@ -176,20 +197,23 @@ class Stage:
         Returns when the broker has them. Where a publish waits for the handlers (capability
         ``settles_on_publish``) it goes on in a task of its own.
         """
+        __tracebackhide__ = True
         for value in values:
             publish = asyncio.create_task(broker.publish(topic, value, key=key))
             self._publishes.append(publish)
             if self.capabilities.settles_on_publish:
                 await turns()
             else:
-                await publish
+                await self.within(publish, _TAKEN)
 
     async def start(self, broker: MessageBrokerPort) -> None:
         """Start a broker; fail when it hangs."""
+        __tracebackhide__ = True
         await self.within(broker.start(), "start() to return", 2 * self.deadline)
 
     async def stop(self, broker: MessageBrokerPort) -> None:
         """Stop a broker; fail when it hangs."""
+        __tracebackhide__ = True
         await self.within(broker.stop(), "stop() to return", 2 * self.deadline)
 
     async def within(self, step: Awaitable[T], what: str, seconds: float | None = None) -> T:
@@ -209,6 +233,10 @@ class Stage:
             if limit.expired():
                 raise AssertionError(f"waited {seconds:g} s for {what}") from None
             raise
+
+
+def _absent(suite: Stage, method: str) -> str:
+    return f"{type(suite).__name__} has no {method}; docs/writing-an-adapter.md shows one"
 
 
 async def fail(message: Message) -> NoReturn:

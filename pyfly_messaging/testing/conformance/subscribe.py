@@ -10,6 +10,7 @@ import pytest
 from pyfly_messaging.message import Message
 from pyfly_messaging.ports import AppliesPolicies
 from pyfly_messaging.testing.conformance.case import case
+from pyfly_messaging.testing.conformance.compare import expect
 from pyfly_messaging.testing.conformance.probe import Probe
 from pyfly_messaging.testing.conformance.stage import QUICK, Stage
 
@@ -59,7 +60,7 @@ class SubscribeCases(Stage):
             await broker.publish(topic, value, key=b"key")
         await first.handled(3)
         await second.handled(2)
-        assert sorted(first.values + second.values) == [b"0", *values]
+        expect(first.values + second.values, [b"0", *values])
 
     @case()
     async def test_second_handler_without_group_on_a_running_broker(self) -> None:
@@ -100,6 +101,7 @@ class SubscribeCases(Stage):
         await self._subscribe_within(group, group)
 
     async def _subscribe_within(self, group: str, *groups: str | None) -> None:
+        __tracebackhide__ = True
         broker, topic, other = self.broker(), self.name(), self.name()
         probes = [self.probe() for _ in groups]
 
@@ -132,7 +134,7 @@ class SubscribeCases(Stage):
         for value in values:
             await broker.publish(topic, value, key=b"key")
         await probe.handled(4)
-        assert probe.values == values
+        expect(probe.values, values, order=True)
 
     @case("policies")
     async def test_broker_tells_its_default_policy(self) -> None:
@@ -159,7 +161,7 @@ class SubscribeCases(Stage):
         for value in (b"1", b"2"):
             await broker.publish(topic, value, key=b"key")
         await probe.until(lambda: probe.values.count(b"2") == 2, "the second message, twice")
-        assert sorted(probe.values) == [b"1", b"1", b"2", b"2"]
+        expect(probe.values, (b"1", b"1", b"2", b"2"))
 
     @case()
     async def test_equal_methods_are_the_same_handler(self) -> None:

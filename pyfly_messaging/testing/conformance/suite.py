@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyfly_messaging.testing.conformance.backpressure import BackpressureCases
 from pyfly_messaging.testing.conformance.bad_input import BadInputCases
 from pyfly_messaging.testing.conformance.batches import BatchCases
+from pyfly_messaging.testing.conformance.crash import CrashCases
 from pyfly_messaging.testing.conformance.dead_letters import DeadLetterCases
 from pyfly_messaging.testing.conformance.delivery import DeliveryCases
 from pyfly_messaging.testing.conformance.failure import FailureCases
@@ -17,6 +18,7 @@ from pyfly_messaging.testing.conformance.publish import PublishCases
 from pyfly_messaging.testing.conformance.stage import Stage
 from pyfly_messaging.testing.conformance.start import StartCases
 from pyfly_messaging.testing.conformance.stop import StopCases
+from pyfly_messaging.testing.conformance.stop_at_work import StopAtWorkCases
 from pyfly_messaging.testing.conformance.stress import StressCases
 from pyfly_messaging.testing.conformance.subscribe import SubscribeCases
 
@@ -29,6 +31,7 @@ class ConformanceSuite(
     HealthCases,
     BatchCases,
     MessageCases,
+    StopAtWorkCases,
     StopCases,
     SubscribeCases,
     StartCases,
@@ -37,6 +40,7 @@ class ConformanceSuite(
     DeadLetterCases,
     FailureCases,
     GroupCases,
+    CrashCases,
     DeliveryCases,
     PublishCases,
 ):

@@ -50,6 +50,10 @@ class Fault:
         """Change the group of each listener."""
         return group
 
+    def topic(self, topic: str) -> str:
+        """Change each topic."""
+        return topic
+
     def outgoing(self, value: bytes, key: bytes | None, headers: Headers) -> Outgoing:
         """Change each message that is published."""
         return value, key, headers
@@ -63,7 +67,7 @@ class Fault:
         headers: dict[str, str] | None = None,
     ) -> None:
         value, key, headers = self.outgoing(value, key, headers)
-        await self.inner.publish(topic, value, key=key, headers=headers)
+        await self.inner.publish(self.topic(topic), value, key=key, headers=headers)
 
     async def subscribe(
         self,
@@ -76,6 +80,7 @@ class Fault:
     ) -> None:
         policy = None if policy is None else self.policy(policy)
         group, handler = self.group(group), self.handler(handler)
+        topic = self.topic(topic)
         await self.inner.subscribe(topic, handler, group, policy=policy, name=name)
 
     async def start(self) -> None:

@@ -6,7 +6,7 @@ from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.ports import MessageHandler
 
-from .base import Fault, Headers, Outgoing, quietly
+from .base import Fault, Headers, Make, Outgoing, quietly
 
 
 class AcknowledgesFirst(Fault):
@@ -141,3 +141,28 @@ class ExceedsConcurrency(Fault):
 
     def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
         return policy.replace(concurrency=policy.concurrency + 4 * (policy.concurrency > 1))
+
+
+class PutsBackAtStop(Fault):
+    """Acknowledges first, and publishes again at a stop what was not handled by then."""
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self._unhandled: list[Message] = []
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def handle(message: Message) -> None:
+            await handler(message)
+            self._unhandled.remove(message)
+
+        async def begin(message: Message) -> None:
+            self._unhandled.append(message)
+            self.spawn(handle(message))
+
+        return begin
+
+    async def stop(self) -> None:
+        self.cancel_all()
+        for message in self._unhandled:
+            await self.publish(message.topic, message.value, key=message.key)
+        await self.inner.stop()

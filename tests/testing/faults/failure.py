@@ -93,3 +93,34 @@ class RetriesEveryHandler(Fault):
             await asyncio.gather(*(each(message) for each in handlers))
 
         await super().subscribe(topic, call_all)
+
+
+class BuriesLater(Fault):
+    """Settles a message that is spent before its dead letter is written, and forgets it at a stop.
+
+    (It knows of no retries.)
+    """
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self._calm = asyncio.Event()
+        self._calm.set()
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def handle(message: Message) -> None:
+            try:
+                await handler(message)
+            except Exception:
+                self.spawn(self._bury(message))
+
+        return handle
+
+    async def _bury(self, message: Message) -> None:
+        await self._calm.wait()
+        await self.inner.publish(f"{message.topic}.dlt", message.value)
+
+    async def stop(self) -> None:
+        self._calm.clear()
+        await self.inner.stop()
+        self.cancel_all()
+        self._calm.set()

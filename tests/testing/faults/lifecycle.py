@@ -1,12 +1,20 @@
 """Faults of start, stop, subscribe, and publishing around them."""
 
 import asyncio
+import contextlib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
 
+from pyfly_messaging.errors import BrokerError, BrokerUnavailableError, PublishError
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.ports import MessageHandler
 
-from .base import Fault
+from .base import Broker, Fault, Make
 
 
 class PublishesAtAnyTime(Fault):
@@ -113,3 +121,151 @@ class LeavesATask(Fault):
     async def start(self) -> None:
         await self.inner.start()
         self.spawn(asyncio.sleep(3600))
+
+
+class LeavesAThread(Fault):
+    """Leaves a thread behind, which is called like another."""
+
+    async def start(self) -> None:
+        await self.inner.start()
+        threading.Thread(target=time.sleep, args=(2,), name="MainThread", daemon=True).start()
+
+
+class LeavesAFile(Fault):
+    """Leaves a file open."""
+
+    async def start(self) -> None:
+        await self.inner.start()
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - that is the fault
+        weakref.finalize(self, self.file.close)
+
+
+class LeavesAProcess(Fault):
+    """Leaves a process behind."""
+
+    async def start(self) -> None:
+        await self.inner.start()
+        command = (sys.executable, "-c", "import sys; sys.stdin.read()")
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: ASYNC220
+        weakref.finalize(self, process.communicate)
+
+
+class GivesUpLate(Fault):
+    """Goes on trying after its startup timeout."""
+
+    async def start(self) -> None:
+        try:
+            await self.inner.start()
+        finally:
+            await asyncio.sleep(5)
+
+
+class TakesNoNotice(Fault):
+    """Takes an address where nobody answers for a broker."""
+
+    async def start(self) -> None:
+        with contextlib.suppress(BrokerUnavailableError):
+            await self.inner.start()
+
+
+class SwallowsRefusals(Fault):
+    """Returns from publish, whatever became of the message."""
+
+    async def publish(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        with contextlib.suppress(BrokerError):
+            await super().publish(topic, value, key=key, headers=headers)
+
+
+class DiesOfACancelledPublish(Fault):
+    """Takes nothing more when a publish was cancelled."""
+
+    dead = False
+
+    async def publish(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        if self.dead:
+            raise PublishError("the producer is dead")
+        try:
+            await asyncio.sleep(0.001)
+            await super().publish(topic, value, key=key, headers=headers)
+        except asyncio.CancelledError:
+            self.dead = True
+            raise
+
+
+class StopsOneAfterTheOther(Fault):
+    """Gives each listener the whole shutdown timeout."""
+
+    async def start(self) -> None:
+        await asyncio.gather(*(each.start() for each in (self.inner, *self.others)))
+
+    async def stop(self) -> None:
+        for each in (self.inner, *self.others):
+            await each.stop()
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self.others: list[Broker] = []
+
+    async def subscribe(
+        self,
+        topic: str,
+        handler: MessageHandler,
+        group: str | None = None,
+        *,
+        policy: ListenerPolicy | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.others.append(self.make(self.default_policy))
+        await self.others[-1].subscribe(topic, handler, group, policy=policy, name=name)
+
+    async def publish(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        publishes = (each.publish(topic, value, key=key, headers=headers) for each in self.others)
+        await asyncio.gather(*publishes)
+
+
+class WaitsForItsCaller(Fault):
+    """Waits in stop for every handler, the one that called it included."""
+
+    async def stop(self) -> None:
+        await self.spawn(self.inner.stop())
+
+
+class SettlesWhatFailsAfterStop(Fault):
+    """Takes a handler that failed after a stop for one that succeeded."""
+
+    stopped = False
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def handle(message: Message) -> None:
+            try:
+                await handler(message)
+            except Exception:
+                if not self.stopped:
+                    raise
+
+        return handle
+
+    async def stop(self) -> None:
+        await self.inner.stop()
+        self.stopped = True

@@ -41,3 +41,30 @@ class SharesHeaders(Fault):
             await handler(self._shared.setdefault(message.value, message))
 
         return share
+
+
+class CutsLargeValues(Fault):
+    """Takes half a megabyte of a value, and no more."""
+
+    def outgoing(self, value: bytes, key: bytes | None, headers: Headers) -> Outgoing:
+        return value[: 512 * 1024], key, headers
+
+
+class KnowsNoCapitals(Fault):
+    """Takes topics and groups for the same when only the case of their letters differs."""
+
+    def topic(self, topic: str) -> str:
+        return topic.lower()
+
+    def group(self, group: str | None) -> str | None:
+        return None if group is None else group.lower()
+
+
+class CutsNames(Fault):
+    """Has no room for the last character of a long name."""
+
+    def topic(self, topic: str) -> str:
+        return topic[:248]
+
+    def group(self, group: str | None) -> str | None:
+        return None if group is None else group[:199]
