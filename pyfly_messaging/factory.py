@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from pydantic import BaseModel
+
 from pyfly_messaging.errors import MissingDependencyError
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageBrokerPort
@@ -21,7 +23,7 @@ def build_broker(settings: MessagingSettings | None = None) -> MessageBrokerPort
 
     Raises:
         ConfigurationError: The configuration is wrong, or the chosen adapter of another
-            distribution cannot be used.
+            distribution cannot be used, or fails to build a broker.
         MissingDependencyError: The chosen provider's client library is not installed.
 
     """
@@ -72,11 +74,8 @@ def _build_installed(
     settings: MessagingSettings, timeouts: Timeouts, policy: ListenerPolicy
 ) -> MessageBrokerPort:
     """Build the broker of an adapter that another distribution has installed."""
-    from pyfly_messaging.settings.plugins.installed import (
-        UnusableAdapterError,
-        adapter_plugin,
-        check_broker,
-    )
+    from pyfly_messaging.settings.plugins.installed import adapter_plugin, build
+    from pyfly_messaging.settings.plugins.unusable import UnusableAdapterError
 
     name = settings.provider
     try:
@@ -85,8 +84,19 @@ def _build_installed(
             section = settings.section(name)
         except LookupError:  # the settings were made without a load
             section = plugin.settings.model_validate({})
-        broker = plugin.build(section, timeouts=timeouts, policy=policy)
-        check_broker(name, broker)
+        return build(name, section, timeouts, policy, _hidden(settings, section))
     except UnusableAdapterError as problem:
         raise problem.error(settings.origin("provider")) from None
-    return broker
+
+
+def _hidden(settings: MessagingSettings, section: BaseModel) -> set[str]:
+    """Return what of a section must not be shown: by its type, its name, or where it is from."""
+    from pyfly_messaging.settings.catalogue.display import value_at
+    from pyfly_messaging.settings.text.plain import hidden_texts, mask_value
+    from pyfly_messaging.settings.text.secrets import MASK
+
+    found = set(hidden_texts(section, mask_value(section)))
+    for path, (entry, *_) in settings.provenance.entries.items():
+        if MASK in str(entry.shown):
+            found.update(hidden_texts(value_at(settings, path), entry.shown))
+    return found

@@ -19,7 +19,7 @@ from pyfly_messaging import (
 from pyfly_messaging.adapters.kafka import KafkaAdapter
 from pyfly_messaging.adapters.memory import InMemoryMessageBroker
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
-from pyfly_messaging.errors import MissingDependencyError
+from pyfly_messaging.errors import MissingDependencyError, TopologyError
 from pyfly_messaging.factory import detect
 from pyfly_messaging.policy import Timeouts
 from pyfly_messaging.ports import AppliesPolicies, PublishesBatches, ReportsHealth
@@ -30,6 +30,18 @@ ADAPTERS = {"memory": InMemoryMessageBroker, "kafka": KafkaAdapter, "rabbitmq": 
 CLIENTS = {"aiokafka", "aio_pika"}
 
 Only = Callable[..., None]
+
+FAILS = """\
+from pyfly_messaging.errors import TopologyError
+from pyfly_messaging.settings import AdapterPlugin, Section
+class Pigeon(Section):
+    note: str = ""
+    words: str = ""
+    password: str = ""
+def build(settings, **_):
+    raise OSError(settings.note)
+PLUGIN = AdapterPlugin(settings=Pigeon, build=build)
+"""
 
 
 def settings_of(**changes: Any) -> MessagingSettings:
@@ -212,13 +224,49 @@ class TestInstalledAdapter:
             build_broker(settings)
 
     def test_failure_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What an adapter raises while it is built is raised as it is."""
-        code = (
-            "from pyfly_messaging.settings import AdapterPlugin, MemorySettings\n"
-            "def build(settings, **_):\n"
-            "    raise OSError('no room')\n"
-            "PLUGIN = AdapterPlugin(settings=MemorySettings, build=build)\n"
+        """What an adapter raises while it is built names its distribution, and where it was."""
+        module = install(tmp_path, monkeypatch, {"pigeon": "PLUGIN"}, code=FAILS)
+        with pytest.raises(ConfigurationError) as caught:
+            build_broker(settings_of(provider="pigeon", pigeon={"note": "no room"}))
+        (found,) = caught.value.diagnostics
+        assert (found.code, found.message) == (
+            "CFG218",
+            "the adapter 'pigeon' of the distribution pigeon-post cannot be used",
         )
+        assert found.label == f"its build failed with OSError: no room ({module}.py:8)"
+        assert caught.value.__cause__ is None
+
+    @pytest.mark.parametrize(
+        "section",
+        [
+            {"note": "no hunter2", "password": "hunter2"},
+            {"note": "no hunter2", "words": "${DB_PASSWORD}"},
+            {"note": "no amqp://app:hunter2@mq"},
+        ],
+    )
+    def test_failure_shows_no_secret(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        section: dict[str, str],
+    ) -> None:
+        """An error of an adapter that repeats a secret is named without its words."""
+        install(tmp_path, monkeypatch, {"pigeon": "PLUGIN"}, code=FAILS)
+        lines = [f"      {key}: {value}" for key, value in section.items()]
+        text = "\n".join(["pyfly:", "  messaging:", "    provider: pigeon", "    pigeon:", *lines])
+        (tmp_path / "pyfly.yaml").write_text(text)
+        settings = MessagingSettings.load(
+            path=tmp_path / "pyfly.yaml", environ={"DB_PASSWORD": "hunter2"}
+        )
+        with caplog.at_level(logging.DEBUG), pytest.raises(ConfigurationError) as caught:
+            build_broker(settings)
+        assert "its build failed with OSError" in str(caught.value)
+        assert "hunter2" not in str(caught.value) + repr(caught.value.diagnostics) + caplog.text
+
+    def test_error_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An adapter that raises an error of this library has said what there is to say."""
+        code = FAILS.replace("OSError(settings.note)", "TopologyError('no such queue')")
         install(tmp_path, monkeypatch, {"pigeon": "PLUGIN"}, code=code)
-        with pytest.raises(OSError, match="no room"):
+        with pytest.raises(TopologyError, match=r"^no such queue"):
             build_broker(settings_of(provider="pigeon"))

@@ -11,9 +11,11 @@ from pyfly_messaging.cli.console import put, say_json
 from pyfly_messaging.cli.options import AsJson
 from pyfly_messaging.cli.tables import facts, headline, plain, rows
 from pyfly_messaging.settings.diagnostics.codes import CODES, Code
+from pyfly_messaging.settings.plugins.names import distribution, usable_entry_points
+from pyfly_messaging.settings.text.suggest import closest
 
 TONES = {"error": "red", "warning": "yellow", "info": "cyan"}
-_CODE = re.compile(r"(CFG|ENV)\d+", re.IGNORECASE)
+_CODE = re.compile(r"(?i:CFG|ENV)\d+|[A-Z]{2,}\d+")
 
 
 def codes(as_json: AsJson = False) -> None:
@@ -25,8 +27,21 @@ def codes(as_json: AsJson = False) -> None:
 
 
 def is_code(text: str) -> bool:
-    """Tell whether text has the form of a code."""
+    """Tell whether text has the form of a code, of this library or of an adapter of others."""
     return _CODE.fullmatch(text) is not None
+
+
+def unknown_code(name: str) -> str:
+    """Return what to say about a code that this library does not have."""
+    if near := closest(name, CODES):
+        return f'there is no code {name}; did you mean "{near}"?'
+    others = [f"{point.name} ({distribution(point)})" for point in usable_entry_points()]
+    if name.startswith(("CFG", "ENV")) or not others:
+        return f"there is no code {name}; `config codes` lists them"
+    return (
+        f"{name} is no code of this library, but an adapter may have its own; installed: "
+        f"{', '.join(others)}. The report says what is wrong, the adapter's documentation more"
+    )
 
 
 def code_data(name: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pyfly_messaging.cli.codes import code_data, is_code, print_code
+from pyfly_messaging.cli.codes import code_data, is_code, print_code, unknown_code
 from pyfly_messaging.cli.console import complain, put, say_json
 from pyfly_messaging.cli.options import AsJson, Profiles, split
 from pyfly_messaging.cli.reading import read
@@ -20,7 +20,6 @@ from pyfly_messaging.settings.catalogue.tree import ANY_NAME, catalogue
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.plugins.extension import with_adapters
 from pyfly_messaging.settings.text.names import PREFIX, canonical
-from pyfly_messaging.settings.text.suggest import closest
 from pyfly_messaging.settings.views.explain import Explanation
 from pyfly_messaging.settings.views.explain import explain as look_up
 
@@ -126,11 +125,9 @@ def _yaml(found: Explanation) -> Text:
 
 
 def _children(found: Explanation) -> Iterator[list[Text]]:
-    around = [*found.yaml[len(_ROOT) :]]
-    if found.type == "sections by name":
-        around.append("<name>")
+    inside = {"sections by name": ".<name>", "list of sections": "[]"}.get(found.type, "")
     for name, meaning in found.children:
-        child = look_up(".".join([*around, name]))
+        child = look_up(f"{found.setting}{inside}.{name}")
         if child.children:
             value = plain("section", "dim")
         else:
@@ -140,9 +137,7 @@ def _children(found: Explanation) -> Iterator[list[Text]]:
 
 def _code(name: str, *, as_json: bool) -> None:
     if name not in CODES:
-        near = closest(name, CODES)
-        hint = f'did you mean "{near}"?' if near else "`config codes` lists them"
-        complain(f"error: there is no code {name}; {hint}")
+        complain(f"error: {unknown_code(name)}")
         raise typer.Exit(_NOT_THERE)
     if as_json:
         say_json(code_data(name))

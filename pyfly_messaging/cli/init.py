@@ -10,10 +10,12 @@ import typer
 from pyfly_messaging.cli.console import complain, say
 from pyfly_messaging.cli.options import NO_VALUE, complete_provider, is_stdout, write
 from pyfly_messaging.cli.schema import schema_text
-from pyfly_messaging.settings.models.provider import CLIENTS, has_client, providers
+from pyfly_messaging.settings.models.provider import BUILT_IN, CLIENTS, has_client, providers
+from pyfly_messaging.settings.plugins.installed import problem_of
+from pyfly_messaging.settings.plugins.names import usable_entry_points
 from pyfly_messaging.settings.sources.discovery import PLACES
 from pyfly_messaging.settings.text.suggest import closest
-from pyfly_messaging.settings.views.reference import reference_yaml
+from pyfly_messaging.settings.views.reference import must_be_given, reference_yaml
 
 SCHEMA = "pyfly.schema.json"
 _HEADER = """\
@@ -26,11 +28,24 @@ _HEADER = """\
 
 
 def _provider(name: str | None) -> str | None:
-    if name is None or name in providers():
+    if name is None or name in BUILT_IN:
+        return name
+    if name in providers():
+        if (problem := problem_of(name)) is not None:
+            raise typer.BadParameter(str(problem))
         return name
     near = closest(name, providers())
     hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(providers())}"
     raise typer.BadParameter(f"there is no provider {name!r}; {hint}")
+
+
+def _help() -> str:
+    others = ", ".join(point.name for point in usable_entry_points())
+    return (
+        "kafka, rabbitmq, memory or auto: with the sections of this broker alone. "
+        "Without it: memory, and the sections of all brokers."
+        + (f" Installed as well: {others}." if others else "")
+    )
 
 
 def init(
@@ -41,8 +56,7 @@ def init(
             callback=_provider,
             autocompletion=complete_provider,
             metavar="NAME",
-            help="kafka, rabbitmq, memory or auto: with the sections of this broker alone. "
-            "Without it: memory, and the sections of all brokers.",
+            help=_help(),
             show_default=False,
         ),
     ] = None,
@@ -81,5 +95,7 @@ def _say_what_is_next(output: Path, provider: str | None) -> None:
     package, extra = CLIENTS.get(provider or "", ("", ""))
     if package and not has_client(package):
         say(f'next: pip install "pyfly-messaging[{extra}]", which brings {package}')
+    for setting in must_be_given(provider):
+        say(f"next: give {setting} a value in {output}, which it has no default for")
     found = output.as_posix() in PLACES
     say("next: pyfly-messaging config validate" + ("" if found else f" {output}"))

@@ -10,6 +10,7 @@ import typer
 
 from pyfly_messaging.cli.console import complain, wants_colour
 from pyfly_messaging.settings import MessagingSettings
+from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.verdict import Verdict
 from pyfly_messaging.settings.verdict import validate as read
 
@@ -42,5 +43,5 @@ def complain_of(verdict: Verdict) -> None:
     """Print the report, and where to read more."""
     complain(verdict.render(colour=wants_colour(sys.stderr)))
     errors = [found.code for found in verdict.diagnostics if found.severity == "error"]
-    if errors:
-        complain(f"\n`pyfly-messaging config explain {errors[0]}` tells more about a code")
+    if ours := [code for code in errors if code in CODES]:
+        complain(f"\n`pyfly-messaging config explain {ours[0]}` tells more about a code")

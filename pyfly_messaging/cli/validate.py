@@ -74,6 +74,11 @@ def _facts(settings: MessagingSettings, verdict: Verdict) -> list[tuple[str, str
 
 def _given(settings: MessagingSettings) -> str:
     """Return how many settings are given, and where."""
-    found = Counter(entries[0].origin.kind for entries in settings.provenance.entries.values())
+    given = settings.provenance.entries
+    found = Counter(
+        entries[0].origin.kind
+        for path, entries in given.items()
+        if not any(path[:end] in given for end in range(1, len(path)))
+    )
     places = [f"{found[kind]} {where}" for kind, where in _SOURCES.items() if found[kind]]
     return f"{', '.join(places)}" if places else "all at their defaults"

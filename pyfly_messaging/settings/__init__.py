@@ -28,6 +28,7 @@ from pyfly_messaging.settings.root import MessagingSettings
 if TYPE_CHECKING:
     from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Severity
     from pyfly_messaging.settings.diagnostics.origins import Origin
+    from pyfly_messaging.settings.models.base import Conflict
     from pyfly_messaging.settings.models.deprecation import Deprecation
     from pyfly_messaging.settings.plugins.plugin import AdapterPlugin
     from pyfly_messaging.settings.sources.inputs import isolated
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdapterPlugin",
     "AmqpAddress",
+    "Conflict",
     "Deprecation",
     "Diagnostic",
     "GuardrailSettings",
@@ -57,6 +59,7 @@ __all__ = [
 
 _LATER = {
     "AdapterPlugin": "plugins.plugin",
+    "Conflict": "models.base",
     "Deprecation": "models.deprecation",
     "Diagnostic": "diagnostics.diagnostic",
     "Severity": "diagnostics.diagnostic",

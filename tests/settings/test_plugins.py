@@ -27,7 +27,7 @@ from pyfly_messaging.settings import (
     isolated,
 )
 from pyfly_messaging.settings.models.provider import providers
-from pyfly_messaging.settings.plugins.installed import reserved
+from pyfly_messaging.settings.plugins.names import reserved
 from pyfly_messaging.settings.verdict import validate
 from pyfly_messaging.settings.views.explain import explain, render_explanation
 from pyfly_messaging.settings.views.reference import reference_yaml
@@ -323,6 +323,16 @@ class TestDiagnostics:
         with pytest.raises(LookupError, match=r'did you mean "pigeon"\?'):
             explain("pigoen")
 
+    def test_slip_in_the_section(self, folder: Path, pigeon: str) -> None:
+        """A slip in the name of the section is one mistake: nothing in it is missed as well."""
+        write(folder, "provider: pigeon\npigoen:\n  loft: roof")
+        assert [each.code for each in problems()] == ["CFG101"]
+        write(folder, "provider: pigeon")
+        environ = {"PYFLY_MESSAGING__PIGEONN__LOFT": "roof"}
+        assert [each.code for each in problems(environ)] == ["ENV001"]
+        write(folder, "provider: pigeon\nkafak:\n  client-id: shop")
+        assert [each.code for each in problems()] == ["CFG101", "CFG112"]
+
     def test_not_installed(self, folder: Path) -> None:
         """A provider that nobody has installed is refused with the ones there are."""
         (found,) = problems(provider="pigeon")
@@ -385,13 +395,41 @@ class TestUnusable:
     def test_impossible_name(
         self, folder: Path, pigeon: str, installed: Install, name: str, reason: str
     ) -> None:
-        """A name that this library needs, or that no variable can have, is refused."""
+        """A name that this library needs, or that no variable can have, is a warning to others."""
         installed({name: "PLUGIN"}, distribution="bad-post")
-        (found,) = problems(provider="pigeon", pigeon={"loft": "roof"})
-        assert (found.code, found.label) == ("CFG218", reason)
+        (found,) = MessagingSettings(provider="pigeon", pigeon={"loft": "roof"}).notes
+        assert (found.code, found.label, found.severity) == ("CFG218", reason, "warning")
         assert found.message == (
             f"the distribution bad-post offers an adapter of the impossible name {name!r}"
         )
+
+    def test_impossible_name_asked_for(self, folder: Path, installed: Install) -> None:
+        """Whoever asks for an impossible name is told so at the place, once."""
+        installed({"My_Caps": "PLUGIN"}, distribution="bad-post")
+        write(folder, "provider: My_Caps\nmy-caps:\n  loft: roof")
+        (found,) = problems()
+        assert (found.code, place(found), found.severity) == ("CFG218", "pyfly.yaml:3:15", "error")
+        write(folder, "my-caps:\n  loft: roof")
+        (found,) = [each for each in problems() if each.severity == "error"]
+        assert (found.code, place(found)) == ("CFG218", "pyfly.yaml:4:7")
+
+    def test_impossible_name_spoils_no_list(
+        self, folder: Path, pigeon: str, installed: Install
+    ) -> None:
+        """The schema and the list of sections have the good ones."""
+        installed({"My_Caps": "PLUGIN", "kafka": "PLUGIN"}, distribution="bad-post")
+        names = [name for name, _ in explain("").children]
+        assert "pigeon" in names
+        assert not {"my-caps", "my_caps", "My_Caps"} & set(names)
+        assert names.count("kafka") == 1
+        assert "pigeon" in str(json_schema())
+
+    def test_two_spellings(self, folder: Path, pigeon: str, installed: Install) -> None:
+        """Two distributions whose names differ in '-' and '_' have one section: both are named."""
+        installed({"carrier_pigeon": "PLUGIN"}, distribution="other-post")
+        found = problems(provider="carrier-pigeon")
+        assert [each.code for each in found] == ["CFG218"]
+        assert "offered by the distribution other-post and" in found[0].message
 
     def test_reserved_names(self) -> None:
         """No adapter can take a name that the settings need for themselves."""

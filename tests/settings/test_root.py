@@ -250,7 +250,7 @@ class TestSubclass:
             ({"SHOP__LIMIT": "x"}, ("CFG103", "expected whole number, got 'x'")),
             ({"SHOP__LIMT": "5"}, ("ENV001", '"limt" is not a setting of shop')),
             ({"RATIO": "y"}, ("CFG103", "expected number, got 'y'")),
-            ({"TAGS": "a"}, ("CFG103", "Input should be a valid list, got 'a'")),
+            ({"TAGS": '["a"'}, ("CFG103", "expected list, each text, got '[\"a\"'")),
         ],
     )
     def test_mistakes(
@@ -264,6 +264,13 @@ class TestSubclass:
         (found,) = caught.value.diagnostics
         assert (found.code, found.label) == expected
         assert found.help
+
+    def test_list_with_commas(self, folder: Path) -> None:
+        """A list of an application is given in a variable as ours are: with commas, or as JSON."""
+        write(folder, self.BODY)
+        for text in ("a, b", '["a", "b"]'):
+            settings = ShopSettings.load(environ={"PYFLY_MESSAGING__TAGS": text})
+            assert settings.tags == ["a", "b"]
 
     def test_missing_field(self, folder: Path) -> None:
         """A further field without a default must be given; the report says how."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,8 +26,9 @@ from pyfly_messaging.settings.catalogue.tree import catalogue
 from pyfly_messaging.settings.diagnostics.report import render_report, report_json
 from pyfly_messaging.settings.sources.inputs import Inputs, reading
 from pyfly_messaging.settings.views.show import effective_values, render_values
+from tests.examples.distribution import install
+from tests.settings.foreign import CODE, SECRET
 
-SECRET = "hunter2Zx9"
 EXAMPLES = settings(
     max_examples=int(os.environ.get("SETTINGS_EXAMPLES", "40")),
     deadline=None,
@@ -157,6 +159,68 @@ def test_keyword_arguments(document: str) -> None:
     loaded.allow_duplicate_keys = True
     tree = loaded.load(document)["pyfly"]["messaging"]
     check(None, {}, **{str(key): value for key, value in tree.items()})
+
+
+ZOO_URLS = st.sampled_from(
+    [
+        f"redis://app:{SECRET}@cache",
+        f"redis://{SECRET}@cache",
+        f"redis:/app:{SECRET}@cache:bad/",
+        f"redis://cache:{SECRET}",
+        f"http://app:{SECRET}@cache?token=x",
+        f"redis://cache?password={SECRET}",
+        f"a,redis://app:{SECRET},x@cache",
+    ]
+)
+ZOO_HARMLESS = st.sampled_from(
+    [
+        ("pause",), ("tags",), ("names",), ("numbers",), ("colour",), ("choice",), ("limits", "a"),
+        ("even",), ("day",), ("servers",), ("point", "x"), ("mixed",), ("by-name", "a", "port"),
+    ]
+)  # fmt: skip
+ZOO_SECRETS = st.sampled_from(
+    [
+        ("pin",), ("blob",), ("hushed",), ("chips",), ("pair",), ("secrets-by-name", "a"),
+        ("point", "token"), ("by-name", "a", "password"), ("by-name", "a", "pin"),
+        ("limits", "api-token"), ("labels", "db_password"), ("nested", "pasword"), ("passwd",),
+    ]
+)  # fmt: skip
+ZOO_PLACES = st.sampled_from([("cache",), ("caches",), ("database",), ("endpoint-url",)])
+
+
+@st.composite
+def zoos(draw: st.DrawFn) -> str:
+    """Return a file with a section of others that has secrets in it."""
+    zoo: dict[str, Any] = {}
+    for path in draw(st.lists(ZOO_HARMLESS, max_size=4)):
+        put(zoo, path, draw(VALUES))
+    for path in draw(st.lists(ZOO_SECRETS, min_size=1, max_size=3)):
+        put(zoo, path, SECRET)
+    put(zoo, draw(ZOO_PLACES), draw(ZOO_URLS))
+    if draw(st.booleans()):
+        put(zoo, ("even",), draw(st.sampled_from(["2", "3", "4"])))
+    if draw(st.booleans()):
+        put(zoo, ("motto",), draw(st.sampled_from(["no ${DB_PASSWORD}", "own ${DB_PASSWORD}"])))
+    if draw(st.booleans()):
+        zoo["servers"] = {"- password": SECRET, "  address": draw(ZOO_URLS), "  port": "1"}
+    tree = {"provider": draw(st.sampled_from(["zoo", "zoo", "zooo"])), "zoo": zoo}
+    return block({"pyfly": {"messaging": tree}})
+
+
+@EXAMPLES
+@given(st.data(), zoos())
+def test_sections_of_others(data: st.DataObject, document: str) -> None:
+    """A secret in the section of an adapter by others is not shown, however it is broken."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        install(Path(folder), patch, {"zoo": "PLUGIN"}, code=CODE)
+        environ = {"DB_PASSWORD": SECRET}
+        check(document, environ)
+        check(data.draw(mutations(document)), environ)
+        for part in data.draw(st.lists(ZOO_SECRETS, max_size=2)):
+            environ[variable(("zoo", *(name.replace("-", "_") for name in part)))] = SECRET
+        environ["PYFLY_MESSAGING__ZOO__SERVERS"] = json.dumps([{"pin": SECRET, "port": "x"}])
+        environ["PYFLY_MESSAGING__ZOO__CACHES"] = data.draw(ZOO_URLS)
+        check(document, environ)
 
 
 @EXAMPLES

@@ -10,8 +10,9 @@ from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.catalogue.tree import catalogue
 from pyfly_messaging.settings.text.durations import format_duration, parse_duration
 from pyfly_messaging.settings.text.placeholders import expand, read_secret
+from pyfly_messaging.settings.text.plain import mask_value
 from pyfly_messaging.settings.text.scalars import resolve
-from pyfly_messaging.settings.text.secrets import looks_secret, mask_url, mask_value
+from pyfly_messaging.settings.text.secrets import looks_secret, mask_url
 from pyfly_messaging.settings.text.suggest import closest, edit_distance
 
 

@@ -12,9 +12,10 @@ from pyfly_messaging.settings.binding.leaf_values import LeafReader, UnreadableE
 from pyfly_messaging.settings.binding.twins import distinct
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.diagnostic import Report
-from pyfly_messaging.settings.diagnostics.origins import Entry
+from pyfly_messaging.settings.diagnostics.origins import Entry, Path
 from pyfly_messaging.settings.models.deprecation import Deprecation
 from pyfly_messaging.settings.text.names import canonical, canonical_name
+from pyfly_messaging.settings.text.plain import mask_value
 
 
 class Binder:
@@ -40,7 +41,7 @@ class Binder:
         self.report = report
         self.placeholders = placeholders
 
-    def bind(self, setting: Setting, given: Given, path: tuple[str, ...]) -> None:
+    def bind(self, setting: Setting, given: Given, path: Path) -> None:
         """Bind a value to a setting of any shape."""
         if is_model(given) or (given.kind == "object" and setting.shape in {"section", "named"}):
             self.layer.put(path, given.value, Entry(given.origin, "..."))
@@ -48,10 +49,12 @@ class Binder:
             self._section(setting, given, path)
         elif setting.shape == "named":
             self._named(setting, given, path)
+        elif setting.shape == "items" and not given.is_null:
+            self._items(setting, given, path)
         else:
             self._leaf(setting, given, path)
 
-    def _section(self, setting: Setting, given: Given, path: tuple[str, ...]) -> None:
+    def _section(self, setting: Setting, given: Given, path: Path) -> None:
         entries = self._entries(setting, given, path)
         if entries is None:
             return
@@ -65,7 +68,7 @@ class Binder:
             self.layer.places.setdefault((*path, child.key), key.origin)
             self.bind(child, item, (*path, child.key))
 
-    def _named(self, setting: Setting, given: Given, path: tuple[str, ...]) -> None:
+    def _named(self, setting: Setting, given: Given, path: Path) -> None:
         entries = self._entries(setting, given, path)
         if entries is None or setting.item is None:
             return
@@ -77,8 +80,28 @@ class Binder:
             self.layer.section(inner)
             self.bind(setting.item, item, inner)
 
+    def _items(self, setting: Setting, given: Given, path: Path) -> None:
+        """Bind each item of a list of sections as a section by its number."""
+        if given.kind == "object":
+            self.layer.put(path, given.value, Entry(given.origin, mask_value(given.value)))
+            return
+        if given.items is None or setting.element is None:
+            from pyfly_messaging.settings.binding.value_complaints import wrong_shape
+
+            self.report(wrong_shape(setting, given, path))
+            return
+        self.layer.drop(path)
+        items = []
+        for number, item in enumerate(given.items):
+            inner = (*path, number)
+            self.layer.section(inner)
+            self.bind(setting.element, item, inner)
+            items.append(self.layer.section(path)[number])
+        shown = [self.layer.shown((*path, number), item) for number, item in enumerate(items)]
+        self.layer.put(path, items, Entry(given.origin, shown))
+
     def _entries(
-        self, setting: Setting, given: Given, path: tuple[str, ...]
+        self, setting: Setting, given: Given, path: Path
     ) -> list[tuple[Key, Given]] | None:
         if given.entries is None and not given.is_null:
             from pyfly_messaging.settings.binding.key_complaints import section_expected
@@ -86,7 +109,7 @@ class Binder:
             self.report(section_expected(setting, given, path))
         return given.entries
 
-    def _unknown(self, setting: Setting, key: Key, item: Given, path: tuple[str, ...]) -> None:
+    def _unknown(self, setting: Setting, key: Key, item: Given, path: Path) -> None:
         from pyfly_messaging.settings.binding.key_complaints import bare_key, unknown_key
 
         if key.bare:
@@ -98,7 +121,7 @@ class Binder:
             self.layer.strangers.add(key.text)
         self.report(unknown_key(self.root, setting, key, item, path))
 
-    def _leaf(self, setting: Setting, given: Given, path: tuple[str, ...]) -> None:
+    def _leaf(self, setting: Setting, given: Given, path: Path) -> None:
         if given.is_null:
             self._null(setting, given, path)
             return
@@ -121,7 +144,7 @@ class Binder:
         if setting.deprecation is not None:
             self._deprecated(setting.deprecation, path)
 
-    def _null(self, setting: Setting, given: Given, path: tuple[str, ...]) -> None:
+    def _null(self, setting: Setting, given: Given, path: Path) -> None:
         if given.text is not None and not given.text.strip():
             from pyfly_messaging.settings.binding.value_complaints import no_value
 
@@ -131,7 +154,7 @@ class Binder:
         else:
             self.layer.resets[path] = given.origin
 
-    def _deprecated(self, mark: Deprecation, path: tuple[str, ...]) -> None:
+    def _deprecated(self, mark: Deprecation, path: Path) -> None:
         from pyfly_messaging.settings.binding.key_complaints import deprecated
 
         self.report(deprecated(mark, self.layer.entries[path].origin, path))

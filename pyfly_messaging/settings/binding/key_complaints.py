@@ -8,7 +8,7 @@ from pyfly_messaging.settings.binding.given import Given, Key
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Related
-from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.diagnostics.origins import Origin, Path
 from pyfly_messaging.settings.models.deprecation import Deprecation
 from pyfly_messaging.settings.models.provider import entry_point_names
 from pyfly_messaging.settings.text.lookalikes import lookalike
@@ -17,7 +17,7 @@ from pyfly_messaging.settings.text.phrases import one_of
 from pyfly_messaging.settings.text.suggest import closest
 
 
-def twice(first: Key, second: Key, path: tuple[str, ...]) -> Diagnostic:
+def twice(first: Key, second: Key, path: Path) -> Diagnostic:
     """Complain about a key that is given twice, in one spelling or two."""
     same = first.text == second.text
     code = "CFG012" if same else "CFG013"
@@ -37,9 +37,7 @@ def twice(first: Key, second: Key, path: tuple[str, ...]) -> Diagnostic:
     )
 
 
-def unknown_key(
-    root: Setting, setting: Setting, key: Key, item: Given, path: tuple[str, ...]
-) -> Diagnostic:
+def unknown_key(root: Setting, setting: Setting, key: Key, item: Given, path: Path) -> Diagnostic:
     """Complain about a key that no setting has: a slip, the wrong level, or nothing known."""
     section = dotted(path) or "pyfly.messaging"
     found = lookalike(key.text)
@@ -85,7 +83,7 @@ def unknown_key(
     )
 
 
-def section_expected(setting: Setting, given: Given, path: tuple[str, ...]) -> Diagnostic:
+def section_expected(setting: Setting, given: Given, path: Path) -> Diagnostic:
     """Complain about a single value or a list where a section belongs."""
     name = dotted(path) or "pyfly.messaging"
     names = setting.names()
@@ -120,7 +118,7 @@ def not_mergeable(origin: Origin) -> Diagnostic:
     )
 
 
-def bare_key(key: Key, path: tuple[str, ...]) -> Diagnostic:
+def bare_key(key: Key, path: Path) -> Diagnostic:
     """Complain about a word in braces that has neither a colon nor a value."""
     section = dotted(path) or PREFIX
     return Diagnostic(
@@ -133,7 +131,7 @@ def bare_key(key: Key, path: tuple[str, ...]) -> Diagnostic:
     )
 
 
-def deprecated(mark: Deprecation, origin: Origin, path: tuple[str, ...]) -> Diagnostic:
+def deprecated(mark: Deprecation, origin: Origin, path: Path) -> Diagnostic:
     """Say that a setting is deprecated, or that it has been removed."""
     removed = mark.level == "error"
     return Diagnostic(
@@ -147,7 +145,7 @@ def deprecated(mark: Deprecation, origin: Origin, path: tuple[str, ...]) -> Diag
     )
 
 
-def no_mapping(given: Given, setting: Setting, path: tuple[str, ...]) -> Diagnostic | None:
+def no_mapping(given: Given, setting: Setting, path: Path) -> Diagnostic | None:
     """Complain about ``provider:kafka`` and ``provider kafka``, which YAML takes for text."""
     match = re.match(r"([\w-]+)(:?)\s*\S", given.text or "")
     if match is None or not given.plain:
@@ -170,7 +168,7 @@ def no_mapping(given: Given, setting: Setting, path: tuple[str, ...]) -> Diagnos
     )
 
 
-def _elsewhere(root: Setting, key: str, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _elsewhere(root: Setting, key: str, path: Path) -> list[tuple[str, ...]]:
     """Return the paths of settings of (nearly) this name, those below ``path`` first."""
     nodes: list[Setting] = []
     stack = [root]

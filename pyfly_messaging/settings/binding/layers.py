@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyfly_messaging.settings.diagnostics.origins import Entry, Origin, Path
-from pyfly_messaging.settings.text.secrets import mask_value
+from pyfly_messaging.settings.text.plain import mask_value
 
 
 @dataclass(slots=True)
@@ -26,18 +26,18 @@ class Layer:
     """
 
     name: str
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[Any, Any] = field(default_factory=dict)
     entries: dict[Path, Entry] = field(default_factory=dict)
     places: dict[Path, Origin] = field(default_factory=dict)
     resets: dict[Path, Origin] = field(default_factory=dict)
     strangers: set[str] = field(default_factory=set)
 
-    def put(self, path: tuple[str, ...], value: Any, entry: Entry) -> None:
+    def put(self, path: Path, value: Any, entry: Entry) -> None:
         """Set the value of a setting."""
         self.section(path[:-1])[path[-1]] = value
         self.entries[path] = entry
 
-    def section(self, path: tuple[str, ...]) -> dict[str, Any]:
+    def section(self, path: Path) -> dict[Any, Any]:
         """Return the data of a section, made when it is missing."""
         values = self.values
         for part in path:
@@ -46,6 +46,24 @@ class Layer:
                 inner = values[part] = {}
             values = inner
         return values
+
+    def get(self, path: Path) -> Any:
+        """Return the value of a setting or of a part of it, None when it is not there."""
+        value: Any = self.values
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def shown(self, path: Path, value: Any) -> Any:
+        """Return data at a path as it may be shown, each part of it as its entry says."""
+        if (entry := self.entries.get(path)) is not None:
+            return entry.shown
+        if isinstance(value, dict):
+            return {key: self.shown((*path, key), item) for key, item in value.items()}
+        return mask_value(value)
 
     def drop(self, path: Path) -> Entry | None:
         """Take a setting out again, with all that is below it; return its entry."""

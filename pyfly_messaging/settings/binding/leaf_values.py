@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
+
+from pydantic_core import PydanticCustomError
 
 from pyfly_messaging.settings.binding.given import Given, show_key
 from pyfly_messaging.settings.binding.twins import distinct
+from pyfly_messaging.settings.catalogue.masking import hides, is_showable, masked
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.diagnostic import Report
 from pyfly_messaging.settings.diagnostics.origins import Entry, Path
-from pyfly_messaging.settings.models.amqp import is_well_formed
+from pyfly_messaging.settings.models.readers import split_list
 from pyfly_messaging.settings.text.names import canonical
-from pyfly_messaging.settings.text.secrets import MASK, looks_secret, mask_url, mask_value
+from pyfly_messaging.settings.text.secrets import MASK, looks_secret
 
 
 class UnreadableError(Exception):
@@ -25,14 +29,14 @@ class LeafReader:
     Attributes:
         via: The placeholders the value came through.
         secret: Whether it must not be shown, whatever the setting.
-        parts: Origin and printable value of the items of a list and of the keys of a mapping.
+        parts: Origin and printable value of what is in a list or a mapping, at any depth.
 
     """
 
     def __init__(
         self,
         setting: Setting,
-        path: tuple[str, ...],
+        path: Path,
         report: Report,
         placeholders: Mapping[str, str] | None,
     ) -> None:
@@ -40,6 +44,7 @@ class LeafReader:
         self._path = path
         self._report = report
         self._placeholders = placeholders
+        self._content = setting.element or setting
         self.via: tuple[str, ...] = ()
         self.secret = False
         self.parts: dict[Path, Entry] = {}
@@ -58,23 +63,15 @@ class LeafReader:
             return self._scalar(given)
         if shape == "list":
             return self._list(given)
-        if shape == "free":
-            if given.entries is None and given.kind != "object":
-                self._refuse(given)
-            return self._free(given, first=True)
-        return self._free(given, first=False)
+        if shape == "free" and given.entries is None and given.kind != "object":
+            self._refuse(given)
+        return self._free(given, self._path, first=shape == "free")
 
     def shown(self, value: Any) -> Any:
         """Return a value as it may be shown: a URL without its password, a secret not at all."""
         if self.secret:
             return MASK
-        if self._setting.key == "url" and isinstance(value, str) and is_well_formed(value):
-            return mask_url(value)
-        if self._setting.secret:
-            return MASK
-        if self._setting.shape == "list" and isinstance(value, list | tuple):
-            value = ",".join(map(str, value))
-        return mask_value(value)
+        return masked(self._setting, value)
 
     def _scalar(self, given: Given) -> Any:
         self.secret = self.secret or given.secret
@@ -84,26 +81,58 @@ class LeafReader:
         if given.plain:
             self._check_lookalike(given)
         text = self._expand(given)
-        if text is not None and text != given.text:
-            return text
-        return given.text if self._setting.as_written and given.text is not None else given.value
+        if text is None or text == given.text:
+            text = given.text if self._setting.as_written else None
+        return self._seconds(given.value if text is None else text)
+
+    def _seconds(self, value: Any) -> Any:
+        """Return the seconds of a duration of others that is written as ours are: ``5m``."""
+        content = self._content
+        if content.base is not timedelta or content.custom or not isinstance(value, str):
+            return value
+        from pyfly_messaging.settings.text.durations import parse_duration
+
+        try:
+            return parse_duration(value)
+        except ValueError:  # pydantic knows other spellings
+            return value
 
     def _list(self, given: Given) -> Any:
         if given.items is None:
             if given.kind == "mapping":
                 self._refuse(given)
-            return self._scalar(given)
+            return self._split(self._scalar(given))
         values = []
         for number, item in enumerate(given.items):
             if item.kind in {"list", "mapping"}:
                 self._refuse(item)
             values.append(self._scalar(item))
-            shown = MASK if self._setting.secret or self.secret else mask_value(values[-1])
+            shown = self.shown(values[-1])
             self.parts[(*self._path, number)] = Entry(item.origin, shown)
         return values
 
-    def _free(self, given: Given, *, first: bool, name: str = "") -> Any:
-        """Return data of any shape; of the first level record where each key comes from."""
+    def _split(self, value: Any) -> Any:
+        """Return the items of a list of others that is given as text, as our own types do it."""
+        if self._setting.kind is not None:
+            return value
+        if isinstance(value, bool | int | float):
+            return [value]
+        try:
+            items = split_list(value)
+        except PydanticCustomError:  # broken JSON, which pydantic refuses as no list
+            return value
+        return [self._seconds(item) for item in items] if isinstance(items, list) else value
+
+    def _free(self, given: Given, at: Path, *, first: bool, name: str = "") -> Any:
+        """Return data of any shape; record where each part of it comes from.
+
+        Args:
+            given: The data.
+            at: Its path.
+            first: Whether it is a mapping of the setting itself, each key of which counts alone.
+            name: The key that it is under, the outermost that looks secret.
+
+        """
         if given.entries is not None:
             found = distinct(given.entries, canonical if first else str, self._path, self._report)
             result = {}
@@ -111,29 +140,37 @@ class LeafReader:
                 show_key(written, item)
                 if first:
                     self.secret, self.via = False, ()
-                result[key] = self._free(item, first=False, name=written.text)
-                if first:
-                    shown = MASK if self.secret else mask_value(result[key], written.text)
-                    self.parts[(*self._path, key)] = Entry(item.origin.through(self.via), shown)
+                label = name if looks_secret(name) else written.text
+                result[key] = self._part(item, (*at, key), label)
             return result
         if given.items is not None:
-            items = [self._free(item, first=False, name=name) for item in given.items]
+            items = [self._part(item, (*at, n), name) for n, item in enumerate(given.items)]
             return tuple(items) if isinstance(given.value, tuple) else items
         return self._free_scalar(given, name)
 
+    def _part(self, given: Given, at: Path, name: str) -> Any:
+        value = self._free(given, at, first=False, name=name)
+        hidden = self.secret or (looks_secret(name) and value is not None)
+        shown = MASK if hidden else masked(self._setting, value)
+        self.parts[at] = Entry(given.origin.through(self.via), shown)
+        return value
+
     def _free_scalar(self, given: Given, name: str) -> Any:
         self._check_one_line(given)
-        harmless = isinstance(given.value, bool | int | float) and not looks_secret(name)
-        if given.source is not None and given.span is not None and harmless:
-            given.source.show(*given.span)
+        harmless = isinstance(given.value, bool | int | float) or self._content.shape == "scalar"
+        hidden = looks_secret(name) or not self._may_show(given)
+        if given.source is not None and given.span is not None and harmless and not hidden:
+            given.source.show_value(*given.span)
         text = self._expand(given)
+        if self._setting.shape == "free" and text is not None and self._content.as_written:
+            return text
         if text is None or text == given.text:
-            return given.value
+            return self._seconds(given.value)
         if given.plain:
             from pyfly_messaging.settings.text.scalars import resolve
 
-            return resolve(text)
-        return text
+            return self._seconds(resolve(text))
+        return self._seconds(text)
 
     def _expand(self, given: Given) -> str | None:
         text = given.text
@@ -178,9 +215,9 @@ class LeafReader:
 
     def _may_show(self, given: Given) -> bool:
         """Tell whether a value may be quoted: a URL only when its password can be told apart."""
-        if self._setting.key == "url":
-            return is_well_formed(given.text or "")
-        return not self._setting.secret and not given.secret
+        if given.secret or hides(self._setting):
+            return False
+        return not self._setting.url or is_showable(self._setting, given.text or "")
 
     def _refuse(self, given: Given) -> None:
         from pyfly_messaging.settings.binding.value_complaints import wrong_shape

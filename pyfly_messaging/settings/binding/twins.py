@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from pyfly_messaging.settings.binding.given import Given, Key, show_key
 from pyfly_messaging.settings.diagnostics.diagnostic import Report
+from pyfly_messaging.settings.diagnostics.origins import Path
 
 
 def distinct(
     entries: list[tuple[Key, Given]],
     same: Callable[[str], str],
-    path: tuple[str, ...],
+    path: Path,
     report: Report,
 ) -> dict[str, tuple[Key, Given]]:
     """Return the entries of a mapping by canonical name; report keys that mean the same."""

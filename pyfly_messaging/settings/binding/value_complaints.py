@@ -7,16 +7,18 @@ from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.catalogue.wording import expectation
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
-from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.diagnostics.origins import Origin, Path
 from pyfly_messaging.settings.text.lookalikes import lookalike
 from pyfly_messaging.settings.text.names import full
 from pyfly_messaging.settings.text.placeholders import Refused
 
 
-def wrong_shape(setting: Setting, given: Given, path: tuple[str, ...]) -> Diagnostic:
+def wrong_shape(setting: Setting, given: Given, path: Path) -> Diagnostic:
     """Complain about a list or section where a single value belongs, and the reverse."""
     if setting.shape == "scalar" and given.kind == "list":
         help_ = "give one value, without '-' and without brackets"
+    elif setting.shape == "items":
+        help_ = "write a list below it: each item begins with '-' and has keys with values"
     elif setting.shape == "list":
         help_ = "write a list: [a, b], or text with commas: a, b"
     elif setting.shape == "free":
@@ -33,7 +35,7 @@ def wrong_shape(setting: Setting, given: Given, path: tuple[str, ...]) -> Diagno
     )
 
 
-def no_value(setting: Setting, given: Given, path: tuple[str, ...]) -> Diagnostic:
+def no_value(setting: Setting, given: Given, path: Path) -> Diagnostic:
     """Complain about a key with nothing behind it."""
     help_ = "give it a value, or remove the key to use the default"
     if setting.optional:
@@ -50,7 +52,7 @@ def no_value(setting: Setting, given: Given, path: tuple[str, ...]) -> Diagnosti
     )
 
 
-def idle_null(path: tuple[str | int, ...], origin: Origin) -> Diagnostic:
+def idle_null(path: Path, origin: Origin) -> Diagnostic:
     """Complain about a null that takes nothing back."""
     return Diagnostic(
         code="CFG108",
@@ -62,7 +64,7 @@ def idle_null(path: tuple[str | int, ...], origin: Origin) -> Diagnostic:
     )
 
 
-def placeholder(problem: Refused, given: Given, path: tuple[str, ...]) -> Diagnostic:
+def placeholder(problem: Refused, given: Given, path: Path) -> Diagnostic:
     """Complain about a placeholder in a value."""
     origin = given.origin
     if given.source is not None and given.span is not None:
@@ -80,7 +82,7 @@ def placeholder(problem: Refused, given: Given, path: tuple[str, ...]) -> Diagno
     )
 
 
-def runs_on(given: Given, path: tuple[str, ...]) -> Diagnostic:
+def runs_on(given: Given, path: Path) -> Diagnostic:
     """Complain about a text that goes on in the next line."""
     return Diagnostic(
         code="CFG007",
@@ -93,7 +95,7 @@ def runs_on(given: Given, path: tuple[str, ...]) -> Diagnostic:
     )
 
 
-def lookalike_value(given: Given, path: tuple[str, ...]) -> Diagnostic | None:
+def lookalike_value(given: Given, path: Path) -> Diagnostic | None:
     """Complain about a value with typographic quotes around it or an invisible character in it."""
     found = lookalike(given.text or "", quotes_inside=False)
     if found is None or given.source is None or given.span is None:

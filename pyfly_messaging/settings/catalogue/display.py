@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
+from pyfly_messaging.settings.catalogue.masking import hides, masked
 from pyfly_messaging.settings.catalogue.tree import Setting
+from pyfly_messaging.settings.diagnostics.origins import Path
 from pyfly_messaging.settings.text.durations import format_duration
-from pyfly_messaging.settings.text.secrets import MASK, mask_url, mask_value
+from pyfly_messaging.settings.text.secrets import MASK
 
 
 def shown(setting: Setting, value: Any) -> Any:
     """Return a value as plain data that may be shown: durations as text, secrets masked."""
-    if value is None or value is PydanticUndefined:
+    if value is PydanticUndefined:
         return None
-    if isinstance(value, SecretStr) and setting.key == "url":
-        return mask_url(value.get_secret_value())
-    if setting.secret or isinstance(value, SecretStr | SecretBytes):
-        return MASK
-    if isinstance(value, Enum):
-        value = value.value
     if is_duration(setting) and isinstance(value, int | float):
         return format_duration(value)
-    if setting.shape == "list" and isinstance(value, list | tuple):
-        return ",".join(str(item) for item in value) or "[]"
-    if isinstance(value, BaseModel):
-        return type(value).__name__
-    if isinstance(value, Mapping):
-        return mask_value(value)
-    return mask_value(value, setting.key)
+    if isinstance(value, SecretStr) and not hides(setting):
+        value = value.get_secret_value()
+    return masked(setting, value)
 
 
 def is_duration(setting: Setting) -> bool:
@@ -55,14 +46,17 @@ def as_text(setting: Setting | None, value: Any) -> str:
     return str(value)
 
 
-def value_at(settings: BaseModel, path: tuple[str, ...]) -> Any:
-    """Return the value of a setting, PydanticUndefined when there is no such place."""
+def value_at(settings: BaseModel, path: Path) -> Any:
+    """Return the value of a setting or of a part of it, PydanticUndefined when there is none."""
     value: Any = settings
     for part in path:
         if isinstance(value, Mapping):
             value = value.get(part, PydanticUndefined)
-        else:
+        elif isinstance(part, str):
             value = getattr(value, _attribute(value, part), PydanticUndefined)
+        else:
+            inside = isinstance(value, Sequence) and part < len(value)
+            value = value[part] if inside else PydanticUndefined
         if value is PydanticUndefined:
             return value
     return value

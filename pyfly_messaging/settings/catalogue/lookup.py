@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel
 
 from pyfly_messaging.settings.catalogue.naming import naming
 from pyfly_messaging.settings.catalogue.tree import ANY_NAME, Setting, catalogue
 from pyfly_messaging.settings.models.provider import entry_point_names
 from pyfly_messaging.settings.text.names import PREFIX, canonical, canonical_name, dotted
+
+_NUMBER = re.compile(r"\d+|\*|<name>")
 
 
 def setting_path(setting: str, settings_cls: type[BaseModel]) -> tuple[str, ...]:
@@ -22,10 +26,12 @@ def setting_path(setting: str, settings_cls: type[BaseModel]) -> tuple[str, ...]
     path: list[str] = []
     node: Setting = root
     for part in parts:
-        child = node.item if node.shape == "named" else node.children.get(canonical(part))
         if node.shape == "free":
             path.append(canonical(part))
             break
+        if node.shape in {"items", "list"} and _NUMBER.fullmatch(part):
+            part = ANY_NAME
+        child = node.find((part,))
         if child is None:
             raise LookupError(_unknown(text, part, path, node, root))
         path.append(_name(part) if node.shape == "named" else child.key)
@@ -39,6 +45,7 @@ def name_parts(setting: str, settings_cls: type[BaseModel]) -> list[str]:
     text = setting.strip()
     if text.upper().startswith(names.prefix) and names.prefix:
         return text[len(names.prefix) :].lower().split(names.delimiter)
+    text = text.replace("[]", "[*]").replace("[", ".").replace("]", "")
     return [part for part in text.removeprefix(PREFIX).strip(".:").split(".") if part]
 
 

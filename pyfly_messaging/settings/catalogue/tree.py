@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_origin
 
-from annotated_types import BaseMetadata
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from pyfly_messaging.settings.catalogue.annotations import (
+    choices_of,
+    constraints_of,
+    content_of,
+    is_as_written,
+    is_mapping,
+    is_scalar,
+    is_secret,
+    is_url,
+    model_of,
+    reads_itself,
+    unwrap,
+)
 from pyfly_messaging.settings.models.deprecation import Deprecation
 from pyfly_messaging.settings.models.types import Kind
 from pyfly_messaging.settings.text.names import canonical, dotted, kebab
-from pyfly_messaging.settings.text.secrets import looks_secret
+from pyfly_messaging.settings.text.secrets import looks_secret, names_url
 
-Shape: TypeAlias = Literal["section", "named", "scalar", "list", "free", "any"]
+Shape: TypeAlias = Literal["section", "named", "items", "scalar", "list", "free", "any"]
 ANY_NAME = "*"
 
 
@@ -30,17 +40,21 @@ class Setting:
     Attributes:
         key: The name in the model's input (the field's name, or its alias).
         path: The keys from the root; ``*`` stands for the names of a mapping.
-        shape: A ``section`` has children; ``named`` is a mapping of names to sections; ``list`` and
-            ``scalar`` are leaves; ``free`` is a mapping with any keys; ``any`` is left to pydantic.
+        shape: A ``section`` has children; ``named`` is a mapping of names to sections, ``items`` a
+            list of sections; ``list`` and ``scalar`` are leaves; ``free`` is a mapping with any
+            keys; ``any`` is left to pydantic.
         info: The field, except for the root and for the entries of a mapping.
         model: The model of a section.
         children: The settings of a section, by canonical name.
         item: What each entry of a ``named`` mapping is.
+        element: What each item of a list is, and each value of a free mapping, where it is known.
         kind: What the value is, where the type says so.
         choices: The only values, where there are such.
         optional: Whether it can be None.
         secret: Whether its value must never be shown.
+        url: Whether it is a URL, which is shown without its password.
         as_written: Whether a scalar counts as it is written (``0123`` stays ``0123``).
+        custom: Whether its author reads it before pydantic does, so that text is left as it is.
         deprecation: Its mark, when it should no longer be used.
         constraints: The limits of the value.
 
@@ -53,12 +67,15 @@ class Setting:
     model: type[BaseModel] | None = None
     children: Mapping[str, Setting] = field(default_factory=dict)
     item: Setting | None = None
+    element: Setting | None = None
     kind: Kind | None = None
     base: Any = None
     choices: tuple[Any, ...] = ()
     optional: bool = False
     secret: bool = False
+    url: bool = False
     as_written: bool = False
+    custom: bool = False
     deprecation: Deprecation | None = None
     constraints: tuple[Any, ...] = ()
 
@@ -77,7 +94,10 @@ class Setting:
         """The default, or PydanticUndefined for a setting that must be given."""
         if self.info is None:
             return PydanticUndefined
-        return self.info.get_default(call_default_factory=True, validated_data={})
+        try:
+            return self.info.get_default(call_default_factory=True, validated_data={})
+        except (LookupError, TypeError, ValueError, OSError):
+            return None  # a factory of others that needs more than there is here
 
     @property
     def description(self) -> str:
@@ -102,18 +122,32 @@ class Setting:
         """Return the setting at a path in canonical names, or None."""
         node: Setting | None = self
         for part in path:
-            if node is None or node.shape not in {"section", "named"}:
+            if node is None:
                 return None
-            node = node.item if node.shape == "named" else node.children.get(canonical(str(part)))
+            node = node._below(part)
         return node
+
+    def _below(self, part: str | int) -> Setting | None:
+        if self.shape == "section":
+            return self.children.get(canonical(str(part)))
+        if self.shape == "named":
+            return self.item
+        # In a list there is nothing by a name.
+        return self.element if self.shape == "free" or _is_number(part) else None
 
 
 @lru_cache(maxsize=64)
 def catalogue(model: type[BaseModel]) -> Setting:
     """Return the settings of a model as a tree."""
-    return Setting(
-        key="", path=(), shape="section", model=model, children=_children(model, (), (model,))
-    )
+    return _section(model, "", (), ())
+
+
+def _section(
+    model: type[BaseModel], key: str, path: tuple[str, ...], parents: tuple[type[BaseModel], ...]
+) -> Setting:
+    """Return a section that is no field: the root, an entry of a mapping, an item of a list."""
+    children = _children(model, path, (*parents, model))
+    return Setting(key=key, path=path, shape="section", model=model, children=children)
 
 
 def _children(
@@ -122,14 +156,18 @@ def _children(
     found: dict[str, Setting] = {}
     for name, info in model.model_fields.items():
         key = info.validation_alias if isinstance(info.validation_alias, str) else name
-        found[canonical(key)] = _setting(key, info, (*path, key), parents)
+        found[canonical(key)] = _setting(key, name, info, (*path, key), parents)
     return found
 
 
 def _setting(
-    key: str, info: FieldInfo, path: tuple[str, ...], parents: tuple[type[BaseModel], ...]
+    key: str,
+    name: str,
+    info: FieldInfo,
+    path: tuple[str, ...],
+    parents: tuple[type[BaseModel], ...],
 ) -> Setting:
-    base, optional, metadata = _unwrap(info.annotation)
+    base, optional, metadata = unwrap(info.annotation)
     metadata = (*metadata, *info.metadata)
     deprecation = next((item for item in metadata if isinstance(item, Deprecation)), None)
     common: dict[str, Any] = {
@@ -140,81 +178,81 @@ def _setting(
         "base": base,
         "deprecation": deprecation,
     }
-    if (model := _model(base)) is not None and model not in parents:
+    if (model := model_of(base)) is not None and model not in parents:
         children = _children(model, path, (*parents, model))
         return Setting(shape="section", model=model, children=children, **common)
-    args = get_args(base)
-    if get_origin(base) is dict and len(args) == 2 and (model := _model(args[1])) is not None:
-        inner = (*path, ANY_NAME)
-        children = _children(model, inner, (*parents, model))
-        item = Setting(key=ANY_NAME, path=inner, shape="section", model=model, children=children)
+    inner = (*path, ANY_NAME)
+    if get_origin(base) is dict and (model := model_of(content_of(base))) is not None:
+        item = _section(model, ANY_NAME, inner, parents)
         return Setting(shape="named", item=item, **common)
-    kind = next((item for item in metadata if isinstance(item, Kind)), None)
-    constraints = tuple(_constraints(metadata))
-    return Setting(
-        shape=_leaf_shape(base, kind),
-        kind=kind,
-        choices=_choices(base),
-        secret=base in {SecretStr, SecretBytes} or looks_secret(key),
-        as_written=kind.as_written if kind else _is_text(base),
-        constraints=constraints,
+    custom = reads_itself(parents[-1], name, metadata)
+    leaf = _leaf(base, metadata, inner, parents, custom=custom)
+    return replace(
+        leaf,
         **common,
+        secret=leaf.secret or looks_secret(key) or info.repr is False,
+        url=is_url(base) or names_url(key),
     )
 
 
-def _constraints(metadata: tuple[Any, ...]) -> Iterator[Any]:
-    """Yield the limits of a value (Ge, Gt, Le, Lt, MinLen, MaxLen) among its metadata."""
-    for item in metadata:
-        if isinstance(item, FieldInfo):
-            yield from _constraints(tuple(item.metadata))
-        elif isinstance(item, BaseMetadata):
-            yield item
+def _leaf(
+    base: Any,
+    metadata: tuple[Any, ...],
+    inner: tuple[str, ...],
+    parents: tuple[type[BaseModel], ...],
+    *,
+    custom: bool = False,
+) -> Setting:
+    """Return what the type of a value says about it."""
+    kind = next((item for item in metadata if isinstance(item, Kind)), None)
+    element = None if kind is not None or custom else _element(base, inner, parents)
+    shape = _leaf_shape(base, kind, element)
+    return Setting(
+        key=ANY_NAME,
+        path=inner[:-1],
+        shape=shape,
+        kind=kind,
+        base=base,
+        element=element,
+        custom=custom,
+        choices=choices_of(base),
+        # In a list of sections each setting knows by itself whether it is a secret.
+        secret=shape != "items" and is_secret(base),
+        url=is_url(base),
+        as_written=kind.as_written if kind is not None else _is_as_written(base, element),
+        constraints=tuple(constraints_of(metadata)),
+    )
 
 
-def _leaf_shape(base: Any, kind: Kind | None) -> Shape:
-    origin = get_origin(base) or base
+def _element(
+    base: Any, path: tuple[str, ...], parents: tuple[type[BaseModel], ...]
+) -> Setting | None:
+    """Return what is in a list, or what the values of a mapping are, where all are of one type."""
+    if (content := content_of(base)) is None:
+        return None
+    inner, optional, metadata = unwrap(content)
+    if (model := model_of(inner)) is None:
+        return replace(_leaf(inner, metadata, (*path, ANY_NAME), parents), optional=optional)
+    return None if model in parents or optional else _section(model, ANY_NAME, path, parents)
+
+
+def _leaf_shape(base: Any, kind: Kind | None, element: Setting | None) -> Shape:
     if kind is not None and kind.many:
         return "list"
-    if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
+    if is_mapping(base):
         return "free"
-    if kind is not None or origin is Literal or _is_text(base) or base in {int, float, bool}:
+    if kind is not None or is_scalar(base):
         return "scalar"
-    return "any"
+    if element is None:
+        return "any"
+    if element.shape == "section":
+        return "items"
+    return "list" if element.shape == "scalar" else "any"
 
 
-def _model(annotation: Any) -> type[BaseModel] | None:
-    base, _, _ = _unwrap(annotation)
-    return base if isinstance(base, type) and issubclass(base, BaseModel) else None
+def _is_as_written(base: Any, element: Setting | None) -> bool:
+    return is_as_written(base) if element is None or is_mapping(base) else element.as_written
 
 
-def _is_text(base: Any) -> bool:
-    if base in {str, SecretStr, SecretBytes}:
-        return True
-    choices = _choices(base)
-    return bool(choices) and all(isinstance(choice, str) for choice in choices)
-
-
-def _choices(base: Any) -> tuple[Any, ...]:
-    if get_origin(base) is Literal:
-        return get_args(base)
-    if isinstance(base, type) and issubclass(base, Enum):
-        return tuple(member.value for member in base)
-    return ()
-
-
-def _unwrap(annotation: Any) -> tuple[Any, bool, tuple[Any, ...]]:
-    """Return the type without Annotated and None, whether None was there, and the metadata."""
-    optional, metadata = False, ()
-    while True:
-        origin = get_origin(annotation)
-        if origin is Annotated:
-            annotation, *found = get_args(annotation)
-            metadata = (*metadata, *found)
-        elif origin in {Union, types.UnionType}:
-            args = [arg for arg in get_args(annotation) if arg is not type(None)]
-            optional = optional or len(args) < len(get_args(annotation))
-            if len(args) != 1:
-                return annotation, optional, metadata
-            annotation = args[0]
-        else:
-            return annotation, optional, metadata
+def _is_number(part: str | int) -> bool:
+    return isinstance(part, int) or part == ANY_NAME

@@ -96,7 +96,7 @@ def _unused(settings: WholeSettings, load: Load) -> Iterator[Diagnostic]:
 def _changes(settings: WholeSettings, path: Path, load: Load) -> bool:
     """Tell whether what is given for a setting differs from its default."""
     node = load.root.find(path)
-    return node is None or value_at(settings, tuple(map(str, path))) != node.default
+    return node is None or value_at(settings, path) != node.default
 
 
 def _listeners(settings: WholeSettings, load: Load) -> Iterator[Diagnostic]:

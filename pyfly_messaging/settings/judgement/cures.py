@@ -6,8 +6,9 @@ import builtins
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from pyfly_messaging.settings.catalogue.annotations import choices_of, unwrap
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.text.phrases import one_of
@@ -45,6 +46,13 @@ def cure(kind: str, value: str, setting: Setting, context: Mapping[str, Any]) ->
     """
     helper = _HELPERS.get(kind)
     return helper(_Refused(kind, setting, context), value) if helper is not None else ""
+
+
+def one_of_several(value: str, setting: Setting) -> str:
+    """Return what to do about a value that is of none of several types."""
+    choices = [str(c) for each in get_args(setting.base) for c in choices_of(unwrap(each)[0])]
+    near = closest(value.strip("'\" "), choices)
+    return f'did you mean "{near}"?' if near else ""
 
 
 def _help_choice(refusal: _Refused, value: str) -> str:
@@ -132,6 +140,8 @@ _HELPERS: dict[str, Callable[[_Refused, str], str]] = {
     "boolean": _help_boolean,
     "bool_parsing": _help_boolean,
     "duration": _help_duration,
+    "time_delta_parsing": _help_duration,
+    "time_delta_type": _help_duration,
     "server": _help_server,
     "server_url": _help_server,
     "port": _help_server,

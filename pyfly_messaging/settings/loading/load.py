@@ -22,7 +22,9 @@ from pyfly_messaging.settings.models.provider import BUILT_IN, entry_point_names
 from pyfly_messaging.settings.sources.discovery import Files
 from pyfly_messaging.settings.sources.gathering import gather
 from pyfly_messaging.settings.sources.inputs import Inputs, merged
-from pyfly_messaging.settings.text.names import PREFIX, dotted, full
+from pyfly_messaging.settings.text.names import PREFIX, full, is_within
+from pyfly_messaging.settings.text.plain import hidden_texts
+from pyfly_messaging.settings.text.secrets import MASK, mask_url
 
 if TYPE_CHECKING:
     from pyfly_messaging.settings.plugins.installed import Adapter
@@ -69,7 +71,7 @@ class Load:
         self.files = Files((), ())
         self.layers: list[Layer] = []
         self._texts: dict[str, SourceText] = {}
-        self._foreign: set[str] = set()
+        self._others: list[Layer] = []
         self.adapters: tuple[Adapter, ...] = ()
         self._gather(keywords)
         if others := self._not_ours():
@@ -99,22 +101,33 @@ class Load:
         """Tell whether an error was found at a setting, below it, or at what it is a part of."""
         if self.lost:
             return True
-        name = f"{PREFIX}.{dotted(path)}."
-        for found in self.diagnostics:
-            other = f"{found.setting}."
-            if found.severity != "error" or other in {".", f"{PREFIX}."}:
-                continue
-            if other.startswith(name) or name.startswith(other):
-                return True
-        return False
+        name = full(path)
+        return any(
+            is_within(found.setting, name) or is_within(name, found.setting)
+            for found in self.diagnostics
+            if found.severity == "error" and found.setting not in {"", PREFIX}
+        )
+
+    def safe(self, message: str, otherwise: str = "not valid") -> str:
+        """Return a message that somebody else wrote, unless it repeats what must not be shown."""
+        lower = message.lower()
+        repeats = any(text.lower() in lower for text in self._hidden())
+        return otherwise if repeats else mask_url(message)
+
+    def _hidden(self) -> Iterator[str]:
+        """Yield all that was given and is not shown."""
+        for layer in (*self.layers, *self._others):
+            for path, entry in layer.entries.items():
+                if MASK in str(entry.shown):
+                    yield from hidden_texts(layer.get(path), entry.shown)
 
     def take(self, layer: Layer, before: Mapping[str, Mapping[str, Any]]) -> None:
         """Record that pydantic takes a layer, and what sources of others have given before it."""
         for name, state in before.items():
-            if not name.startswith("pyfly:") and name not in self._foreign:
-                self._foreign.add(name)
+            if not name.startswith("pyfly:") and name not in {o.name for o in self._others}:
+                self._others.append(foreign(name, state))
                 self.taken.append(state)
-                self.provenance.add(foreign(name, state).entries, {})
+                self.provenance.add(self._others[-1].entries, {})
         self.taken.append(layer.values)
         self.provenance.add(layer.entries, layer.places)
 
@@ -150,18 +163,22 @@ class Load:
 
     def _not_ours(self) -> set[str]:
         """Return the sections that no setting of ours has, and the provider if it is another's."""
-        field = self.settings_cls.model_fields.get("provider")
-        given = (layer.values["provider"] for layer in self.layers if "provider" in layer.values)
-        provider = next(given, field.default if field is not None else None)
+        provider = self._provider()
         names = {name for layer in self.layers for name in layer.strangers}
         if isinstance(provider, str) and provider not in BUILT_IN:
             names.add(provider)
         return names
 
+    def _provider(self) -> object:
+        field = self.settings_cls.model_fields.get("provider")
+        given = (layer.values["provider"] for layer in self.layers if "provider" in layer.values)
+        return next(given, field.default if field is not None else None)
+
     def _extend(self, names: set[str], keywords: Mapping[str, Any]) -> None:
         """Read again with the sections of the adapters that are named, if there are such."""
         from pyfly_messaging.settings.plugins.extension import extended
-        from pyfly_messaging.settings.plugins.installed import adapters, clashes, field_name
+        from pyfly_messaging.settings.plugins.installed import adapters
+        from pyfly_messaging.settings.plugins.names import field_name
 
         same = {field_name(name) for name in names}
         if same.isdisjoint(map(field_name, entry_point_names())):
@@ -176,8 +193,21 @@ class Load:
             self.layers[-1].values.setdefault(adapter.field, {})
             if adapter.problem is not None:
                 self.report(adapter.problem.diagnostic(*self._asked_for(adapter)))
-        for problem in clashes():
-            self.report(problem.diagnostic())
+        self._warn_of_clashes()
+
+    def _warn_of_clashes(self) -> None:
+        """Report installed adapters of impossible names: an error is only what was asked for."""
+        from pyfly_messaging.settings.plugins.installed import Adapter
+        from pyfly_messaging.settings.plugins.names import clashes
+
+        reported = {adapter.name for adapter in self.adapters}
+        provider = self._provider()
+        for clash in clashes():
+            if clash.name == provider and clash.name not in reported:
+                asked = self._asked_for(Adapter(clash.name, problem=clash.problem))
+                self.report(clash.problem.diagnostic(*asked))
+            elif clash.name not in reported:
+                self.report(clash.problem.diagnostic(severity="warning"))
 
     def _asked_for(self, adapter: Adapter) -> tuple[str, Origin | None]:
         """Return which setting asks for an adapter, and where: the provider, else its section."""

@@ -95,10 +95,23 @@ def quiet(pairs: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str | None,
     for name, value in pairs:
         if isinstance(value, Mapping):
             yield name, {key: _quiet(str(key), item) for key, item in value.items()}
-        elif name is not None and looks_secret(name) and isinstance(value, str | bytes):
-            yield name, MASK
+        elif value is None or isinstance(value, bool | int | float | Section):
+            yield (
+                name,
+                MASK if isinstance(value, int | float) and looks_secret(name or "") else value,
+            )
         else:
-            yield name, value
+            yield name, _without_secrets(name or "", value)
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    """Return a value as it is, or as plain data when a part of it must not be shown."""
+    if isinstance(value, Section) or hasattr(value, "get_secret_value"):
+        return value  # it keeps its secrets to itself
+    from pyfly_messaging.settings.text.plain import mask_value
+
+    plain = mask_value(value, name)
+    return plain if MASK in str(plain) else value
 
 
 def frozen(model: str, name: str) -> ValidationError:
@@ -108,8 +121,9 @@ def frozen(model: str, name: str) -> ValidationError:
 
 
 def _quiet(name: str, value: Any) -> Any:
-    plain = isinstance(value, bool | int | float | BaseModel)
-    return value if plain and not looks_secret(name) else MASK
+    if looks_secret(name) or not isinstance(value, bool | int | float | BaseModel):
+        return MASK
+    return _without_secrets(name, value) if isinstance(value, BaseModel) else value
 
 
 def without_inputs(error: ValidationError) -> list[InitErrorDetails]:

@@ -12,7 +12,15 @@ from pyfly_messaging.settings.models.amqp import AmqpAddress, parse_url
 from pyfly_messaging.settings.models.base import Conflict, Section
 from pyfly_messaging.settings.models.kafka import tls_is_off
 from pyfly_messaging.settings.models.security import TlsSettings
-from pyfly_messaging.settings.models.types import Host, Port, Secret, Text, Whole, WholeSeconds
+from pyfly_messaging.settings.models.types import (
+    AMQP_URL,
+    Host,
+    Port,
+    Secret,
+    Text,
+    Whole,
+    WholeSeconds,
+)
 
 DEFAULT_URL = "amqp://guest:guest@localhost/"
 _PARTS = ("host", "port", "username", "password", "virtual_host")
@@ -39,7 +47,7 @@ class RabbitSettings(Section):
         "host": frozenset(_PARTS),
     }
 
-    url: Annotated[SecretStr, BeforeValidator(_url)] = Field(
+    url: Annotated[SecretStr, BeforeValidator(_url), AMQP_URL] = Field(
         default=SecretStr(DEFAULT_URL),
         description="amqp:// or amqps://user:password@host:port/virtual-host. "
         "Use either this or host, port, username, password and virtual-host.",

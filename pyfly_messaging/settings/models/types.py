@@ -20,6 +20,7 @@ class Kind:
         schema: As JSON Schema.
         as_written: Whether a YAML scalar counts as it is written, whatever YAML would make of it.
         many: Whether it is a list.
+        address: Whether it is a secret URL that is shown without its password.
 
     """
 
@@ -27,6 +28,7 @@ class Kind:
     schema: dict[str, Any] = field(hash=False)
     as_written: bool = False
     many: bool = False
+    address: bool = False
 
 
 _ANY_TEXT = {"type": ["string", "number", "boolean"]}
@@ -78,6 +80,7 @@ Text = Annotated[str, BeforeValidator(read.read_text), Kind("text", _ANY_TEXT, a
 Secret = Annotated[
     SecretStr, BeforeValidator(read.read_secret), Kind("secret text", _ANY_TEXT, as_written=True)
 ]
+AMQP_URL = Kind("AMQP URL", _ANY_TEXT, as_written=True, address=True)
 Duration = Annotated[float, BeforeValidator(read.read_seconds), Kind("duration", _DURATION)]
 Deadline = Annotated[Duration, Field(gt=0)]
 OptionalDeadline = Annotated[

@@ -6,69 +6,31 @@ Nothing here runs as long as every provider and every section that is named is o
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable
+import traceback
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel
 
-from pyfly_messaging.errors import ConfigurationError
+from pyfly_messaging.errors import MessagingError
+from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageBrokerPort
-from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
-from pyfly_messaging.settings.diagnostics.origins import Origin
-from pyfly_messaging.settings.models.provider import (
-    BUILT_IN,
-    entry_point_names,
-    entry_points_by_name,
+from pyfly_messaging.settings.models.provider import entry_point_names, entry_points_by_name
+from pyfly_messaging.settings.plugins.names import (
+    can_be_field,
+    clashes,
+    distribution,
+    field_name,
+    is_impossible,
 )
-from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.plugins.plugin import AdapterPlugin
+from pyfly_messaging.settings.plugins.unusable import UnusableAdapterError
 from pyfly_messaging.settings.text.secrets import mask_url
 
 log = logging.getLogger("pyfly_messaging.settings")
-
-CODE = "CFG218"
-_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-_OF_A_LOAD = {"load", "notes", "origin", "profiles", "provenance"}
-"""What `MessagingSettings`, which stands above this module, adds; a test holds it complete."""
-
-
-class UnusableAdapterError(Exception):
-    """An entry point that no adapter can be had from.
-
-    Attributes:
-        message: Which adapter, of which distribution.
-        reason: Why.
-        help: What to do.
-
-    """
-
-    def __init__(self, message: str, reason: str, help_: str) -> None:
-        super().__init__(f"{message}: {reason}")
-        self.message = message
-        self.reason = reason
-        self.help = help_
-
-    def diagnostic(self, setting: str = "", origin: Origin | None = None) -> Diagnostic:
-        """Return the problem, with the setting that asked for the adapter and its place."""
-        return Diagnostic(
-            code=CODE,
-            message=self.message,
-            setting=setting,
-            origin=origin,
-            label=self.reason,
-            help=self.help,
-        )
-
-    def error(self, origin: Origin) -> ConfigurationError:
-        """Return the problem as an error of its own, of a provider that was set somewhere."""
-        from pyfly_messaging.settings.diagnostics.report import render_report
-
-        found = [self.diagnostic("pyfly.messaging.provider", origin)]
-        return ConfigurationError(render_report(found), found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +54,25 @@ class Adapter:
         return field_name(self.name)
 
 
-def field_name(name: str) -> str:
-    """Return the name of an adapter as that of a field: ``my-broker`` is ``my_broker``."""
-    return name.replace("-", "_").lower()
-
-
 def adapters(names: Iterable[str] | None = None) -> tuple[Adapter, ...]:
     """Return the installed adapters with one of these names, however they are spelled; or all.
 
-    One that cannot be imported, or is none, says so in its ``problem``; one whose name is taken by
-    this library is left out (see `clashes`).
+    One that cannot be imported, or is none, says so in its ``problem``. So does one of an
+    impossible name that is asked for; among all it is left out, as is always one whose name is
+    taken by this library (see `clashes`).
     """
-    wanted = None if names is None else {field_name(name) for name in names}
-    taken = {point.name for point in _clashing()}
-    return tuple(
-        _adapter(name)
-        for name in entry_point_names()
-        if name not in taken and (wanted is None or field_name(name) in wanted)
-    )
+    clashing = {clash.name: clash for clash in clashes()}
+    if names is None:
+        return tuple(_adapter(name) for name in entry_point_names() if name not in clashing)
+    wanted = {field_name(name) for name in names}
+    named = [name for name in entry_point_names() if field_name(name) in wanted]
+    good = {field_name(name): _adapter(name) for name in named if name not in clashing}
+    bad = {
+        field_name(name): Adapter(name, problem=clashing[name].problem)
+        for name in named
+        if name in clashing and can_be_field(name)
+    }
+    return tuple((bad | good).values())
 
 
 def adapter_plugin(name: str) -> AdapterPlugin[Any]:
@@ -119,7 +82,7 @@ def adapter_plugin(name: str) -> AdapterPlugin[Any]:
         UnusableAdapterError: It cannot be used, or there is none of this name.
 
     """
-    points = entry_points_by_name().get(name, ())
+    points = _same_section(name)
     if not points:
         raise UnusableAdapterError(
             f"there is no adapter {name!r}",
@@ -148,42 +111,66 @@ def adapter_plugin(name: str) -> AdapterPlugin[Any]:
     return loaded
 
 
-def check_broker(name: str, broker: object) -> None:
-    """Refuse what an adapter has built if it is no broker.
+def build(
+    name: str,
+    section: BaseModel,
+    timeouts: Timeouts,
+    policy: ListenerPolicy,
+    hidden: Collection[str] = (),
+) -> MessageBrokerPort:
+    """Return the broker that an installed adapter builds.
+
+    Args:
+        name: The adapter.
+        section: Its settings.
+        timeouts: Of publish, start and stop.
+        policy: Of subscriptions that come without one.
+        hidden: What must not be shown, and may be in the text of an error.
 
     Raises:
-        UnusableAdapterError: It lacks a method of the port.
+        UnusableAdapterError: It fails, or what it gives lacks a method of the port.
+        MessagingError: What the adapter itself has to say.
 
     """
+    plugin = adapter_plugin(name)
+    try:
+        broker: object = plugin.build(section, timeouts=timeouts, policy=policy)
+    except MessagingError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what others do can be anything
+        # The chained error would show the frames of others, with whatever is in them.
+        raise _build_failed(name, error, hidden) from None
     if not isinstance(broker, MessageBrokerPort):
-        owners = " and ".join(distribution(point) for point in entry_points_by_name()[name])
-        raise UnusableAdapterError(
-            f"the adapter {name!r} of {owners} cannot be used",
-            f"its build gave {type(broker).__name__}, which is no MessageBrokerPort",
-            f"repair or uninstall {owners}, or choose another provider",
-        )
+        what = f"its build gave {type(broker).__name__}, which is no MessageBrokerPort"
+        raise _unusable(name, what)
+    return broker
 
 
-def clashes() -> list[UnusableAdapterError]:
-    """Return what is wrong with the names of installed adapters: each one that this library uses.
-
-    What such a name means in a configuration is never the adapter of others.
-    """
-    return [
-        UnusableAdapterError(
-            f"{distribution(point)} offers an adapter of the impossible name {point.name!r}",
-            "this library uses the name itself"
-            if _NAME.fullmatch(point.name)
-            else "a name has lower-case letters and digits, with '-' or '_' in between",
-            f"uninstall {distribution(point)}, and ask its authors for another name",
-        )
-        for point in _clashing()
-    ]
+def _build_failed(name: str, error: Exception, hidden: Collection[str]) -> UnusableAdapterError:
+    frames = traceback.extract_tb(error.__traceback__)
+    log.debug("building %s failed\n%s", name, "".join(traceback.format_list(frames)).rstrip())
+    text, kind = mask_url(str(error)), type(error).__name__
+    repeats = any(secret.lower() in str(error).lower() for secret in hidden)
+    reason = kind if repeats or not text else f"{kind}: {text[:300]}"
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
+    return _unusable(name, f"its build failed with {reason}{place}")
 
 
-def distribution(point: EntryPoint) -> str:
-    """Return the name of the distribution that an entry point belongs to, as people know it."""
-    return f"the distribution {point.dist.name}" if point.dist is not None else point.value
+def _unusable(name: str, reason: str) -> UnusableAdapterError:
+    owners = " and ".join(sorted(distribution(point) for point in _same_section(name)))
+    return UnusableAdapterError(
+        f"the adapter {name!r} of {owners} cannot be used",
+        reason,
+        f"repair or uninstall {owners}, or choose another provider",
+    )
+
+
+def problem_of(name: str) -> UnusableAdapterError | None:
+    """Return why an installed adapter cannot be used, None when it can."""
+    for clash in clashes():
+        if clash.name == name:
+            return clash.problem
+    return _adapter(name).problem
 
 
 def _adapter(name: str) -> Adapter:
@@ -193,17 +180,11 @@ def _adapter(name: str) -> Adapter:
         return Adapter(name, problem=problem)
 
 
-def _clashing() -> list[EntryPoint]:
-    found = [point for points in entry_points_by_name().values() for point in points]
-    return [
-        point
-        for point in found
-        if _NAME.fullmatch(point.name) is None or field_name(point.name) in reserved()
-    ]
-
-
-@lru_cache(maxsize=1)
-def reserved() -> frozenset[str]:
-    """Return the names that are taken: all that `MessagingSettings` has."""
-    inherited = {*WholeSettings.model_fields, *dir(WholeSettings), *dir(BaseSettings)}
-    return frozenset({*BUILT_IN, *inherited, *_OF_A_LOAD})
+def _same_section(name: str) -> list[EntryPoint]:
+    """Return the entry points with the section of a name, each object once."""
+    found: dict[str, EntryPoint] = {}
+    if name in entry_points_by_name():
+        for other, points in entry_points_by_name().items():
+            if field_name(other) == field_name(name) and not is_impossible(other):
+                found |= {f"{distribution(point)} {point.value}": point for point in points}
+    return list(found.values())

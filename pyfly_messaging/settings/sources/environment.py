@@ -74,10 +74,15 @@ class EnvironmentReader:
 
     def _given(self, node: Setting, variable: Variable, path: tuple[str, ...]) -> Given | None:
         text, origin = variable.text, variable.origin
-        structured = node.shape in {"section", "named", "free"}
-        if structured or (node.shape == "any" and text.lstrip()[:1] in {"[", "{"}):
+        if node.shape == "items" or (node.shape == "any" and text.lstrip()[:1] in {"[", "{"}):
             value = _json(text)
-            if isinstance(value, dict) or (value is not None and not structured):
+            if isinstance(value, list) or (isinstance(value, dict) and node.shape == "any"):
+                return from_python(value, origin)
+            self._report(_no_json(variable, node, path))
+            return None
+        if node.shape in {"section", "named", "free"}:
+            value = _json(text)
+            if isinstance(value, dict):
                 return from_python(value, origin)
             self._report(_no_section(variable, node, path, self._naming))
             return None
@@ -87,15 +92,16 @@ class EnvironmentReader:
         self, binder: Binder, node: Setting, variable: Variable, path: tuple[str, ...]
     ) -> None:
         """Set one key of a mapping with any keys; its value is JSON where it is, else text."""
-        value = _json(variable.text)
+        is_text = node.element is not None and node.element.as_written
+        value = None if is_text else _json(variable.text)
         given = from_python(variable.text if value is None else value, variable.origin)
         entries = binder.layer.section(path[:-1])
         entries[path[-1]] = given.plain_value()
+        from pyfly_messaging.settings.catalogue.masking import masked
         from pyfly_messaging.settings.diagnostics.origins import Entry
-        from pyfly_messaging.settings.text.secrets import mask_value
 
         hidden = variable.secret or looks_secret(path[-1])
-        shown = MASK if hidden else mask_value(given.plain_value())
+        shown = MASK if hidden else masked(node, given.plain_value())
         binder.layer.entries[path] = Entry(variable.origin, shown)
 
     def _unknown(self, variable: Variable, parts: list[str], number: int) -> None:
@@ -181,4 +187,17 @@ def _no_section(
         label="its value is no valid JSON object" if broken else "it cannot have a single value",
         help=f"set single settings, for example {example}"
         + (', or give an object: {"key": "value"}' if broken else ""),
+    )
+
+
+def _no_json(variable: Variable, node: Setting, path: tuple[str, ...]) -> Diagnostic:
+    from pyfly_messaging.settings.catalogue.wording import expectation
+
+    return Diagnostic(
+        code="ENV006",
+        message=f"{variable.name} holds no JSON",
+        setting=f"pyfly.messaging.{dotted(path)}",
+        origin=variable.origin,
+        label=f"expected {expectation(node)}, as JSON",
+        help='write JSON: [{"key": "value"}]' if node.shape == "items" else CODES["ENV006"].cure,
     )

@@ -22,10 +22,16 @@ def kebab(key: str) -> str:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """Return a path as people write it: ``listeners.on-order.retries``."""
-    return ".".join(kebab(str(part)) for part in path)
+    """Return a path as people write it: ``listeners.on-order.retries``, ``servers[1].port``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{kebab(part)}" for part in path)
+    return "".join(parts).removeprefix(".")
 
 
 def full(path: tuple[str | int, ...]) -> str:
     """Return the full dotted name of a setting: ``pyfly.messaging.kafka.acks``."""
     return f"{PREFIX}.{dotted(path)}" if path else PREFIX
+
+
+def is_within(name: str, around: str) -> bool:
+    """Tell whether a full dotted name is that of a setting, or of what is below it."""
+    return name.startswith(around) and name[len(around) : len(around) + 1] in {"", ".", "["}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 
@@ -21,8 +20,16 @@ _NEARLY = {
     "token": 1,
 }
 """Names of secrets, and how many slips in them are forgiven: a misspelt key hides its value too."""
+_URL_WORDS = {"url", "uri", "dsn"}
 _SPLIT = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 _USER = re.compile(r"[\w.%-]*")
+_URL = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://"
+    r"(?:[^\s:/?#@,]*:[^\s/?#@]*@)?"
+    r"(?:\[[^\s\]@]*\]|[^\s:/?#@,]*)(?::\d{1,5})?(?:,[^\s:/?#@,]*(?::\d{1,5})?)*"
+    r"(?:[/?#][^\s@]*)?"
+)
+_QUERY = re.compile(r"[?&;#]([^=&;]*)=")
 
 
 @lru_cache(maxsize=4096)
@@ -37,6 +44,12 @@ def looks_secret(name: str) -> bool:
     return any(map(_nearly_secret, {*words, *map("".join, pairwise(words)), whole}))
 
 
+@lru_cache(maxsize=4096)
+def names_url(name: str) -> bool:
+    """Tell whether what has this name is a URL."""
+    return any(word.lower() in _URL_WORDS for word in _SPLIT.split(name))
+
+
 def _nearly_secret(word: str) -> bool:
     from pyfly_messaging.settings.text.suggest import edit_distance
 
@@ -47,6 +60,22 @@ def mask_url(text: str) -> str:
     """Return ``text`` with the password of a URL masked, and the whole user-info when in doubt."""
     start, end = secret_part(text)
     return text if start == end else text[:start] + MASK + text[end:]
+
+
+def may_show_url(text: str) -> bool:
+    """Tell whether all that may be secret in the text of a URL is the part that `mask_url` masks.
+
+    A user without a password may be a token, what stands in the place of a port a password, and
+    a query may have either.
+    """
+    if "@" not in text and "://" not in text:
+        return True
+    return _URL.fullmatch(text) is not None and not any(map(looks_secret, _QUERY.findall(text)))
+
+
+def show_url(text: str) -> str:
+    """Return the text of a URL without its secret, or nothing of it when in doubt."""
+    return mask_url(text) if may_show_url(text) else MASK
 
 
 def secret_part(text: str) -> tuple[int, int]:
@@ -66,21 +95,3 @@ def secret_part(text: str) -> tuple[int, int]:
     if start and colon >= 0 and _USER.fullmatch(text, start, colon):
         return colon + 1, at
     return start, at
-
-
-def mask_value(value: object, name: str = "") -> object:
-    """Return ``value`` as it may be shown under ``name``: masked when either looks secret."""
-    if name and looks_secret(name) and value is not None:
-        return MASK
-    if isinstance(value, str):
-        return mask_url(value)
-    if isinstance(value, Mapping):
-        return mask_mapping(value)
-    if isinstance(value, list | tuple):
-        return type(value)(mask_value(item) for item in value)
-    return value
-
-
-def mask_mapping(values: Mapping[str, object]) -> dict[str, object]:
-    """Return ``values`` with all that looks secret masked, at any depth."""
-    return {name: mask_value(value, str(name)) for name, value in values.items()}

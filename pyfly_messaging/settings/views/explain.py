@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from pyfly_messaging.settings.catalogue.tree import ANY_NAME, Setting, catalogue
 from pyfly_messaging.settings.catalogue.wording import limits, type_label
 from pyfly_messaging.settings.diagnostics.origins import Entry
 from pyfly_messaging.settings.root import MessagingSettings
-from pyfly_messaging.settings.text.names import PREFIX, canonical, full
-from pyfly_messaging.settings.text.secrets import MASK, mask_value
+from pyfly_messaging.settings.text.names import PREFIX, canonical, full, kebab
+from pyfly_messaging.settings.text.plain import mask_value
+from pyfly_messaging.settings.text.secrets import MASK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +92,18 @@ def explain(
     current, origin, overridden = _current(node, path, settings)
     mark = node.deprecation
     section = node.shape in {"section", "named"}
-    inside = node.shape == "free" and len(path) > len(node.path)
+    around = catalogue(cls).find(path[:-1])
+    inside = around is not None and around.shape == "free"
+    part = node.info is None and node.shape != "section"
     return Explanation(
-        setting=full(_placeholders(path)),
-        type="an argument of the client" if inside else type_label(node),
-        default="" if section or inside else _default(node),
+        setting=_name(cls, path),
+        type="an argument of the client" if inside and node is around else type_label(node),
+        default="" if section or inside or part else _default(node),
         choices=node.choices,
         limits=tuple(limits(node)),
-        variable="" if section else naming(cls).variable(_placeholders(path)),
-        yaml=(*PREFIX.split("."), *(part.replace("_", "-") for part in _placeholders(path))),
-        meaning=node.description,
+        variable="" if section else naming(cls).variable(_variable(cls, path)),
+        yaml=(*PREFIX.split("."), *_keys(cls, path)),
+        meaning=node.description or (around.description if around is not None and inside else ""),
         optional=node.optional,
         secret=node.secret,
         deprecated=f"{mark.reason} (since {mark.since})"
@@ -119,7 +122,8 @@ def render_explanation(explanation: Explanation) -> str:
     e = explanation
     rows = [("type", ", ".join((e.type, *e.limits)) + (", or none" if e.optional else ""))]
     if not e.children:
-        rows += [("default", e.default), ("variable", e.variable)]
+        rows += [("default", e.default)] if e.default else []
+        rows += [("variable", e.variable)]
     rows.append(("in YAML", ": ".join(e.yaml) + ":"))
     if e.secret:
         rows.append(("secret", "its value is never shown"))
@@ -149,6 +153,38 @@ def _placeholders(path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple("<name>" if part == ANY_NAME else part for part in path)
 
 
+def _in_list(settings_cls: type[BaseModel], path: tuple[str, ...]) -> list[int]:
+    """Return which parts of a path are the items of a list."""
+    root = catalogue(settings_cls)
+    lists = [n for n in range(len(path)) if (node := root.find(path[:n])) and node.shape == "items"]
+    return [n for n in lists if path[n] == ANY_NAME]
+
+
+def _name(settings_cls: type[BaseModel], path: tuple[str, ...]) -> str:
+    items = _in_list(settings_cls, path)
+    name = ""
+    for number, part in enumerate(_placeholders(path)):
+        name += "[]" if number in items else f".{kebab(part)}"
+    return f"{PREFIX}{name}"
+
+
+def _variable(settings_cls: type[BaseModel], path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path that a variable can set: of a list always the whole."""
+    items = _in_list(settings_cls, path)
+    return _placeholders(path[: items[0]] if items else path)
+
+
+def _keys(settings_cls: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
+    """Yield the keys from the root of a file, the first one in an item of a list after a dash."""
+    items, dash = _in_list(settings_cls, path), ""
+    for number, part in enumerate(_placeholders(path)):
+        if number in items:
+            dash = "- "
+        else:
+            yield dash + kebab(part)
+            dash = ""
+
+
 def _default(node: Setting) -> str:
     if node.default is PydanticUndefined:
         return "must be given"
@@ -156,7 +192,7 @@ def _default(node: Setting) -> str:
 
 
 def _children(node: Setting) -> tuple[tuple[str, str], ...]:
-    section = node.item if node.item is not None else node
+    section = node.item or (node.element if node.shape == "items" else None) or node
     return tuple(
         (child.name, child.description)
         for child in section.children.values()

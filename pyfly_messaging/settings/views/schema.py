@@ -12,6 +12,7 @@ from pyfly_messaging.settings.catalogue.tree import Setting, catalogue
 from pyfly_messaging.settings.catalogue.wording import expectation
 from pyfly_messaging.settings.models.provider import providers
 from pyfly_messaging.settings.root import MessagingSettings
+from pyfly_messaging.settings.text.plain import mask_value
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 _PLACEHOLDER = {"type": "string", "pattern": r"\$\{"}
@@ -88,8 +89,13 @@ def _leaf(setting: Setting) -> dict[str, Any]:
     if setting.path == ("provider",) and setting.kind is not None:
         # The loader takes more than the built-in ones only where another adapter is installed.
         options.append({"enum": list(providers())})
+    elif setting.shape == "items" and setting.element is not None:
+        options.append({"type": "array", "items": _section(setting.element)})
+    elif setting.shape == "list" and setting.kind is None:
+        item = _leaf(setting.element) if setting.element is not None else {}
+        options += [{"type": ["string", "number", "boolean"]}, {"type": "array", "items": item}]
     elif setting.choices:
-        options.append({"enum": list(setting.choices)})
+        options.append({"enum": list(map(mask_value, setting.choices))})
         if not setting.as_written:
             options.append({"enum": [str(choice) for choice in setting.choices]})
     elif setting.kind is not None:

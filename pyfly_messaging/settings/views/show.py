@@ -13,7 +13,8 @@ from pyfly_messaging.settings.catalogue.tree import Setting, catalogue
 from pyfly_messaging.settings.diagnostics.origins import Entry, Origin
 from pyfly_messaging.settings.root import MessagingSettings
 from pyfly_messaging.settings.text.names import dotted
-from pyfly_messaging.settings.text.secrets import MASK, mask_value
+from pyfly_messaging.settings.text.plain import mask_value
+from pyfly_messaging.settings.text.secrets import MASK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,10 @@ def _leaf(settings: MessagingSettings, node: Setting, path: tuple[str, ...]) -> 
             yield _shown((*path, str(key)), plain, None, settings, found)
         return
     found = entries.get(path, [])
-    plain = MASK if found and found[0].shown == MASK and value is not None else shown(node, value)
+    plain = shown(node, value)
+    if found and value is not None and (node.shape == "items" or MASK in str(found[0].shown)):
+        # What was given may be the content of a secret file, which the value does not know.
+        plain = found[0].shown
     yield _shown(path, plain, node, settings, found)
 
 
