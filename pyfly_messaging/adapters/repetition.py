@@ -1,7 +1,8 @@
 """What a client library complains about again and again while its broker is away.
 
 aiokafka writes more than a hundred lines a second then, aiormq one for each attempt. The adapters
-report an outage themselves, once; of the client's own lines each comes once in a while.
+report an outage themselves, once; of the client's own lines each comes once in a while. What a
+client complains about while it mends it itself, within a moment, does not come at all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import logging
 from collections.abc import Iterable
 from time import monotonic
 
-# The same complaint is not repeated for so long. Seconds.
+# The same complaint is not repeated for so long, and one that mostly passes has to last as long.
+# Seconds.
 _PAUSE = 10.0
 # How many different complaints are known; beyond that all are forgotten.
 _KNOWN = 200
@@ -23,12 +25,16 @@ class _Repetition(logging.Filter):
         super().__init__()
         self._left_out: dict[str, int] = {}
         self._passed: dict[str, float] = {}
+        self._lasting: dict[str, tuple[float, float]] = {}  # since when, and when last
+        self.passing: tuple[type[BaseException], ...] = ()
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         text = f"{record.name}: {record.getMessage()}"
         now = monotonic()
+        if self._is_brief(record, now):
+            return False
         if now - self._passed.get(text, -_PAUSE) < _PAUSE:
             self._left_out[text] = self._left_out.get(text, 0) + 1
             return False
@@ -40,11 +46,34 @@ class _Repetition(logging.Filter):
             record.msg, record.args = f"{record.getMessage()} (and {times} times before)", ()
         return True
 
+    def _is_brief(self, record: logging.LogRecord, now: float) -> bool:
+        """Tell whether a complaint mostly passes, and has not been made for long."""
+        if not any(map(self._passes, record.args or ())):
+            return False
+        kind = f"{record.name}: {record.msg}"
+        since, last = self._lasting.get(kind, (now, now))
+        if now - last > _PAUSE:
+            since = now
+        self._lasting[kind] = since, now
+        return now - since < _PAUSE
+
+    def _passes(self, argument: object) -> bool:
+        cls = argument if isinstance(argument, type) else type(argument)
+        return issubclass(cls, self.passing)
+
 
 _repetition = _Repetition()
 
 
-def quieten(loggers: Iterable[str]) -> None:
-    """Leave out, from now on, what these loggers repeat."""
+def quieten(loggers: Iterable[str], passing: Iterable[type[BaseException]] = ()) -> None:
+    """Leave out, from now on, what these loggers repeat.
+
+    Args:
+        loggers: Their names.
+        passing: Errors that a client mends itself: a line that names one comes only when it has
+            been repeated for a while.
+
+    """
+    _repetition.passing = tuple({*_repetition.passing, *passing})
     for name in loggers:
         logging.getLogger(name).addFilter(_repetition)

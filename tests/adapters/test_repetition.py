@@ -65,6 +65,33 @@ def test_whatever_differs_passes(
     ]
 
 
+def test_what_passes_is_not_told(
+    logger: logging.Logger, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A complaint that mostly passes comes only when it lasts, whatever it is about."""
+    quieten(["some.client"], [ConnectionResetError])
+    for number in range(3):
+        logger.error("no answer for %d: %s", number, ConnectionResetError())
+        logger.error("no answer for %d: %s", number, ConnectionResetError)
+    clock[0] += 11
+    logger.error("no answer for %d: %r", 3, ConnectionResetError())
+    logger.error("no answer for %d: %s", 3, ConnectionResetError())
+    assert caplog.messages == []
+    for number in range(3):
+        clock[0] += 6
+        logger.error("no answer for %d: %s", number, ConnectionResetError("at last"))
+    assert caplog.messages == ["no answer for 1: at last", "no answer for 2: at last"]
+
+
+def test_other_complaints_are_told_at_once(
+    logger: logging.Logger, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that does not pass comes at once."""
+    quieten(["some.client"], [ConnectionResetError])
+    logger.error("refused: %s", PermissionError("no"))
+    assert caplog.messages == ["refused: no"]
+
+
 def test_it_does_not_grow(
     logger: logging.Logger, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -251,6 +251,74 @@ async def test_stop_cancels_what_takes_too_long(kafka: KafkaCluster) -> None:
         assert await inbox.has(1) == [b"value"]
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_handler_may_stop_its_broker(kafka: KafkaCluster, concurrency: int) -> None:
+    """A handler that stops its own broker is not waited for; its message is handled again."""
+    servers, group, inbox = kafka.bootstrap_servers, unique("group"), Inbox()
+    topic, took = await new_topic(servers), asyncio.get_running_loop().create_future()
+    adapter = make_adapter(servers, policy=ListenerPolicy(concurrency=concurrency))
+
+    async def handle(message: Message) -> None:
+        if took.done():
+            await inbox(message)
+            return
+        before = time.monotonic()
+        await adapter.stop()
+        took.set_result(time.monotonic() - before)
+
+    await adapter.subscribe(topic, handle, group)
+    async with nothing_left():
+        await adapter.start()
+        await adapter.publish(topic, b"value")
+        assert await took < 5  # of a shutdown timeout of 30 s
+    async with running(adapter):
+        assert await inbox.has(1) == [b"value"]
+
+
+async def test_a_handler_that_is_cut_off_is_told_of(
+    kafka: KafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rebalance that cancels a handler says which, and after how long."""
+    servers, group, handled = kafka.bootstrap_servers, unique("group"), list[bytes]()
+    topic, begun = await new_topic(servers, partitions=2), asyncio.Event()
+
+    async def handle(message: Message) -> None:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        handled.append(message.value)
+
+    options = {"heartbeat_interval_ms": 200}
+    first = make_adapter(servers, timeouts=Timeouts(shutdown=0.5), options=options)
+    second = make_adapter(servers)
+    await first.subscribe(topic, handle, group, name="slow")
+    await second.subscribe(topic, handle, group)
+    async with running(first):
+        await first.publish(topic, b"value")
+        await begun.wait()
+        async with running(second):
+            await until(lambda: handled == [b"value"])
+    assert any("slow: a handler still runs after 0.5 s" in text for text in caplog.messages)
+
+
+async def test_a_new_topic_makes_no_noise(
+    kafka: KafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What passes within a moment of the creation of a topic is not logged as an error."""
+    for number in range(4):
+        adapter, inbox, topic = (
+            make_adapter(kafka.bootstrap_servers, partitions=8),
+            Inbox(),
+            unique(),
+        )
+        for group in (None, unique("group"), unique("group")):
+            await adapter.subscribe(topic, inbox if group is None else Inbox(), group)
+        async with running(adapter):
+            await adapter.publish(topic, b"%d" % number)
+            await inbox.has(1)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_stop_confirms_what_is_being_published(kafka: KafkaCluster) -> None:
     """Publishes that are under way at the stop are confirmed, or raise at once; none hangs."""
     servers = kafka.bootstrap_servers

@@ -176,6 +176,19 @@ async def new_topic(servers: str, partitions: int = 1, replicas: int = 1, **conf
     return name
 
 
+async def delete(servers: str, *topics: str) -> None:
+    """Delete topics; return when the broker has none of these names."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(topics))
+        async with asyncio.timeout(DEADLINE):
+            while set(topics) & set(await admin.list_topics()):
+                await asyncio.sleep(0.02)
+    finally:
+        await admin.close()
+
+
 async def read(servers: str, topic: str, count: int) -> list[ConsumerRecord[bytes, bytes]]:
     """Read so many records from the beginning of a topic, with nothing of ours."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Self
 
-from pyfly_messaging.adapters.kafka.assignment import handling_for
+from pyfly_messaging.adapters.kafka.assignment import handling
 from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.codec import encode
 from pyfly_messaging.adapters.kafka.consumer import TopicConsumer
+from pyfly_messaging.adapters.kafka.dead_letters import DeadLetters
 from pyfly_messaging.adapters.kafka.publisher import Publisher
 from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
@@ -84,13 +85,13 @@ class KafkaAdapter:
         self._topics = Topics(self._client)
         self._publisher = Publisher(self._client, self._topics, timeouts.publish)
         self._publish = self._publisher.publish
-        self._registry = Registry(self._publish_dead_letter)
+        self._registry = Registry(DeadLetters(self._client, self._publisher, timeouts.publish))
         self._lifecycle = Lifecycle(self._open, self._close)
         self._later: set[asyncio.Task[None]] = set()  # subscriptions made inside handlers
         self._consumers: dict[Route, TopicConsumer] = {}
         self._listening = False
-        # Another instance that starts waits for ours to hand over its partitions.
-        self._grace = min(timeouts.shutdown, timeouts.startup / 2, settings.max_poll_interval / 2)
+        # The other members of the group wait for ours to hand over its partitions.
+        self._grace = min(timeouts.shutdown, settings.max_poll_interval / 2)
 
     @property
     def default_policy(self) -> ListenerPolicy:
@@ -170,7 +171,8 @@ class KafkaAdapter:
             deadline = Deadline(self._timeouts.startup)
             try:
                 await self._topics.ensure(self._topics_of(route), deadline)
-                if group is not None and group == handling_for.get():
+                handled = handling.get()
+                if group is not None and handled is not None and group == handled.group:
                     self._listen_later(route, subscription)
                 else:
                     await self._listen(route, deadline)
@@ -181,8 +183,14 @@ class KafkaAdapter:
     async def start(self) -> None:
         """Connect and consume; return when every listener is assigned and positioned.
 
+        A named group gives its partitions to a new member when its other members have handed
+        over theirs, and those of a member that was killed when its session has ended
+        (``kafka.session-timeout``). When that lasts longer than the startup timeout, this returns
+        then: nothing is missed, and health says ``reconnecting`` until the partitions are there.
+
         Raises:
-            BrokerUnavailableError: Not all of it within the startup timeout.
+            BrokerUnavailableError: Not all of it within the startup timeout. That also is a group
+                that has to begin at the end of its topic, and waits for other members.
             AuthenticationError: At once, when the broker refuses the credentials.
             TopologyError: At once, when a topic is missing or cannot be created.
 
@@ -222,12 +230,12 @@ class KafkaAdapter:
         await _all(consumer.positioned(deadline) for consumer in self._consumers.values())
 
     async def _close(self) -> None:
-        deadline = Deadline(self._timeouts.shutdown)
+        deadline, caller = Deadline(self._timeouts.shutdown), asyncio.current_task()
         self._listening = False
         for task in self._later:
             task.cancel()
         try:
-            await _all(consumer.stop(deadline) for consumer in self._consumers.values())
+            await _all(consumer.stop(deadline, caller) for consumer in self._consumers.values())
             self._consumers.clear()
         finally:
             await self._publisher.stop(deadline)
@@ -267,9 +275,6 @@ class KafkaAdapter:
             return [route.topic]
         dead_letters = (s.policy.dead_letter_topic_for(route.topic) for s in route.subscriptions)
         return [route.topic, *(topic for topic in dead_letters if topic is not None)]
-
-    async def _publish_dead_letter(self, letter: Message, error: BaseException) -> None:
-        await self._publish(letter.topic, letter.value, letter.key, letter.headers)
 
 
 async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
@@ -18,6 +18,7 @@ from pyfly_messaging.delivery.acknowledge import Acknowledger
 from pyfly_messaging.delivery.lanes import Batch, lanes_for
 from pyfly_messaging.delivery.ledger import Ledger
 from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.message import Message
 from pyfly_messaging.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ _PAUSE = 1.0
 
 Commit = Callable[[dict[TopicPartition, int]], Awaitable[None]]
 """Commits offsets, or raises what aiokafka raises, or TimeoutError."""
-
-
-handling_for: ContextVar[str | None] = ContextVar("pyfly kafka group", default=None)
-"""The group whose handler runs."""
 
 
 class Assignment:
@@ -55,6 +52,7 @@ class Assignment:
     def __init__(self, route: Route, settings: KafkaSettings, commit: Commit) -> None:
         self._route = route
         self._commit = commit
+        self._refusals: dict[int, BaseException] = {}  # why a dead letter is not confirmed
         # Half of what may be in flight is fetched while the other half is handled.
         self.share = max(1, settings.max_in_flight // 2)
         self._commit_count = settings.commit_count
@@ -67,8 +65,31 @@ class Assignment:
             self._flush_at_last, interval=settings.commit_interval, name=route.name
         )
         self._lanes = lanes_for(route.name, route.concurrency, self._acknowledger.idle)
-        self._lanes.context.run(handling_for.set, route.group)
+        self._lanes.context.run(handling.set, self)
         self._draining: asyncio.Task[object] | None = None
+
+    @property
+    def group(self) -> str | None:
+        """The group whose messages are handled."""
+        return self._route.group
+
+    @property
+    def error(self) -> str | None:
+        """Why a dead letter is not confirmed, so that its message stays; None when none is late."""
+        for refusal in self._refusals.values():
+            return f"dead letter not confirmed: {refusal}"
+        return None
+
+    def refusal_of(self, letter: Message) -> BaseException | None:
+        """Return what the last publish of a dead letter has failed with."""
+        return self._refusals.get(id(letter))
+
+    def note_letter(self, letter: Message, refusal: BaseException | None) -> None:
+        """Note what a publish of a dead letter has come to."""
+        if refusal is None:
+            self._refusals.pop(id(letter), None)
+        else:
+            self._refusals[id(letter)] = refusal
 
     @property
     def in_flight(self) -> int:
@@ -102,16 +123,30 @@ class Assignment:
             self._lanes.submit(Batch(self._route, decode(records), offsets, settle))
         self._acknowledger.begin()
 
-    async def end(self, grace: float) -> None:
+    async def end(self, grace: float, caller: asyncio.Task[Any] | None = None) -> None:
         """Let running handlers finish for ``grace`` seconds, then commit what is settled.
 
         A handler that ignores its cancellation is left behind; see `drained`.
+
+        Args:
+            grace: Seconds.
+            caller: The task that wants it, and is not waited for if it runs a handler.
+
         """
         if self._draining is None:
             self._draining = asyncio.create_task(
-                self._lanes.drain(grace), name=f"pyfly kafka drain {self._route.name}"
+                self._lanes.drain(grace, caller=caller),
+                name=f"pyfly kafka drain {self._route.name}",
             )
-        await asyncio.wait((self._draining,), timeout=grace + _CANCELLED)
+        await asyncio.wait((self._draining,), timeout=grace)
+        if not self._draining.done():
+            logger.warning(
+                "Kafka: listener %s: a handler still runs after %g s and is cancelled; its message"
+                " is handled again",
+                self._route.name,
+                grace,
+            )
+            await asyncio.wait((self._draining,), timeout=_CANCELLED)
         await self._acknowledger.stop()
         await self._flush()
 
@@ -157,3 +192,7 @@ class Assignment:
         if settled - self._flushed >= self._commit_count:
             self._flushed = settled
             self._acknowledger.nudge()
+
+
+handling: ContextVar[Assignment | None] = ContextVar("pyfly kafka assignment", default=None)
+"""The assignment whose handler runs."""

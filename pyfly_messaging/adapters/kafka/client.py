@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.admin import AIOKafkaAdminClient
 
+from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.options import check_options, options_for
-from pyfly_messaging.adapters.kafka.reach import Reach
+from pyfly_messaging.adapters.kafka.pace import pace
+from pyfly_messaging.adapters.kafka.reach import Reach, ask
 from pyfly_messaging.adapters.kafka.redaction import redact_logs
+from pyfly_messaging.adapters.kafka.topic_id import TopicIdRequest, topic_id
 from pyfly_messaging.adapters.repetition import quieten
 from pyfly_messaging.delivery.deadline import Deadline
-from pyfly_messaging.errors import ConfigurationError
+from pyfly_messaging.errors import ConfigurationError, MissingDependencyError
 from pyfly_messaging.settings import KafkaSettings
 
 # aiokafka's loggers that repeat ten times a second that a broker is away.
@@ -27,6 +30,10 @@ _NOISY = (
 # aiokafka's own default of 40 s outlasts our deadlines: a publish could not survive a broker that
 # hangs, because the next attempt comes only then.
 _REQUEST_TIMEOUT_MS = 20_000
+# For one question on a connection of its own. Seconds.
+_QUESTION = 5.0
+# The largest that aiokafka takes for a size.
+_NO_LIMIT = 2**31 - 1
 
 
 class Client:
@@ -39,13 +46,15 @@ class Client:
     Raises:
         ConfigurationError: An option that no client of aiokafka takes, or that a setting of ours
             decides; a file of ``kafka.tls`` that cannot be used.
+        MissingDependencyError: The package for ``kafka.compression`` is not installed.
 
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
         check_options(settings.options)
+        _check_compression(settings.compression)
         redact_logs()
-        quieten(_NOISY)
+        quieten(_NOISY, errors.PASSING)
         self.settings = settings
         self.address = ",".join(settings.bootstrap_servers)
         self._servers = list(settings.bootstrap_servers)
@@ -65,38 +74,72 @@ class Client:
         """
         self._servers = [await self._reach(deadline)]
 
+    async def topic_id(self, topic: str) -> bytes | None:
+        """Return what tells a topic from an older one of the same name; None when there is none.
+
+        Brokers that know no ids have the same for all topics.
+
+        Raises:
+            OSError, KafkaError: No answer.
+
+        """
+        request = TopicIdRequest(topic)
+        try:
+            answer = await ask(self._servers[0], self._connection, request, _QUESTION)
+        except NotImplementedError:  # aiokafka's way to say that the broker is too old for it
+            return b""
+        return topic_id(answer)
+
     def producer(self) -> AIOKafkaProducer:
         """Return a new producer, not started."""
+        return self._producer(enable_idempotence=self.settings.idempotence)
+
+    def producer_without_limit(self) -> AIOKafkaProducer:
+        """Return a new producer that leaves it to the broker what is too large; not started.
+
+        It is not idempotent: a message that the broker refuses would spoil it.
+        """
+        return self._producer(enable_idempotence=False, max_request_size=_NO_LIMIT)
+
+    def _producer(self, **arguments: Any) -> AIOKafkaProducer:
         settings = self.settings
-        return AIOKafkaProducer(
+        producer = AIOKafkaProducer(
             bootstrap_servers=self._servers,
             acks=settings.acks,
-            enable_idempotence=settings.idempotence,
             compression_type=None if settings.compression == "none" else settings.compression,
             linger_ms=round(settings.linger * 1000),
-            **self._arguments(AIOKafkaProducer),
+            **self._arguments(AIOKafkaProducer) | arguments,
         )
+        pace(producer.client)
+        return producer
 
-    def consumer(self, group: str | None) -> AIOKafkaConsumer[bytes, bytes]:
+    def consumer(
+        self, group: str | None, *, reset: Literal["earliest", "latest"]
+    ) -> AIOKafkaConsumer[bytes, bytes]:
         """Return a new consumer, not started; it never commits on its own.
 
-        Without a group it goes to the beginning of a partition whose position is unknown or gone,
-        so whoever wants the end has to seek it.
+        Args:
+            group: Its group.
+            reset: Where it begins in a partition whose position is unknown or gone: ``earliest``
+                or ``latest``.
+
         """
         settings = self.settings
         poll = round(settings.max_poll_interval * 1000)
         session = round(settings.session_timeout * 1000)
-        return AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             group_id=group,
             enable_auto_commit=False,
-            auto_offset_reset="earliest" if group is None else settings.auto_offset_reset,
+            auto_offset_reset=reset,
             session_timeout_ms=session,
             max_poll_interval_ms=poll,
             rebalance_timeout_ms=poll,
             **{"heartbeat_interval_ms": min(3000, session // 3)}
             | self._arguments(AIOKafkaConsumer),
         )
+        pace(consumer._client)
+        return consumer
 
     def admin(self) -> AIOKafkaAdminClient:
         """Return a new admin client, not started."""
@@ -107,6 +150,19 @@ class Client:
     def _arguments(self, cls: Any) -> dict[str, Any]:
         common: dict[str, Any] = {"request_timeout_ms": _REQUEST_TIMEOUT_MS}
         return common | self._connection | options_for(cls, self.settings.options)
+
+
+def _check_compression(compression: str) -> None:
+    """Refuse a compression whose package is not installed.
+
+    Raises:
+        MissingDependencyError: With the extra that brings it.
+
+    """
+    if compression != "none" and not getattr(codec, f"has_{compression}")():
+        raise MissingDependencyError(
+            "cramjam", "kafka", wanted_by=f"kafka.compression: {compression}"
+        )
 
 
 class _Connection(dict[str, Any]):

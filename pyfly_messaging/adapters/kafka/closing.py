@@ -14,12 +14,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 
 logger = logging.getLogger("pyfly_messaging.kafka")
 
 # For what needs no broker any more. Seconds.
 _AT_ONCE = 1.0
+# For a member to notice that it is to leave. Seconds.
+_MOMENT = 0.1
 
 
 @contextmanager
@@ -63,9 +66,14 @@ async def end_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float)
     With its brokers down aiokafka's own stop hangs, or ends in a ``CancelledError`` of its own and
     leaves tasks and connections (0.14).
     """
-    ended = await _in_time(consumer.stop(), timeout)
+    coordinator = consumer._coordinator
+    withdrawing = asyncio.create_task(_withdraw(coordinator), name="pyfly kafka withdrawal")
+    try:
+        ended = await _in_time(consumer.stop(), timeout)
+    finally:
+        withdrawing.cancel()
+        await asyncio.wait((withdrawing,))
     if not ended:
-        coordinator = consumer._coordinator
         if isinstance(coordinator, GroupCoordinator):
             # A member that is not known to have left keeps its partitions for the session timeout.
             ended = await _in_time(coordinator._maybe_leave_group(), _AT_ONCE)
@@ -74,6 +82,26 @@ async def end_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float)
         waiter = None if assignment is None else assignment.commit_refresh_needed
         await _force(consumer._client, (consumer, consumer._coordinator, consumer._fetcher, waiter))
     return ended
+
+
+async def _withdraw(coordinator: object) -> None:
+    """Leave a group that still holds back its answer to the joining.
+
+    aiokafka waits for that answer before it leaves (0.14), and may wait as long as a rebalance
+    takes. Cut short, it would leave a member behind that nobody is, and for which the group waits.
+    The coordinator takes nothing more on the connection of the question, so this goes by another.
+    """
+    if not isinstance(coordinator, GroupCoordinator) or coordinator._group_instance_id:
+        return
+    joining = coordinator._coordination_task
+    while not joining.done():
+        await asyncio.wait((joining,), timeout=_MOMENT)
+        if not joining.done() and coordinator.member_id and coordinator.coordinator_id is not None:
+            request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+            try:
+                await coordinator._client.send(coordinator.coordinator_id, request)
+            except KafkaError as error:
+                logger.debug("Kafka: %r", error)
 
 
 async def end_admin(admin: AIOKafkaAdminClient) -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.client import Client
+from pyfly_messaging.adapters.kafka.identity import Identity
 from pyfly_messaging.adapters.kafka.membership import Membership
+from pyfly_messaging.adapters.kafka.outage import Outage
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
-from pyfly_messaging.errors import BrokerError, BrokerUnavailableError, NotStartedError
+from pyfly_messaging.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    NotStartedError,
+    TopologyError,
+)
 from pyfly_messaging.health import ConsumerHealth
 
 logger = logging.getLogger("pyfly_messaging.kafka")
@@ -40,6 +48,7 @@ class TopicConsumer:
         self._route = route
         self._grace = grace
         self._kept: dict[TopicPartition, int] = {}
+        self._identity = Identity(client, route.topic)
         self._membership: Membership | None = None
         self._task: asyncio.Task[None] | None = None
         self._joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -72,7 +81,9 @@ class TopicConsumer:
     async def start(self, deadline: Deadline) -> None:
         """Join the group and know the position in every partition; then consume.
 
-        Whoever else starts it meanwhile waits for the same.
+        At the deadline this also returns when the group has let it in, only waits for its other
+        members, and will miss nothing: one that was killed keeps its partitions until its session
+        has ended. Whoever else starts it meanwhile waits for the same.
 
         Raises:
             BrokerUnavailableError: Not assigned and positioned by the deadline.
@@ -93,19 +104,27 @@ class TopicConsumer:
         """Wait until the partitions are assigned and positioned, after others have joined too.
 
         Raises:
-            BrokerUnavailableError: Not by the deadline.
+            BrokerUnavailableError: Not by the deadline, and not for want of other members.
 
         """
+        allowed = deadline.left()
         try:
-            async with asyncio.timeout(deadline.left()):
+            async with asyncio.timeout(allowed):
                 while self._membership is None:
                     await asyncio.sleep(_FIRST_PAUSE)
                 await self._membership.positioned()
         except (OSError, KafkaError) as error:
-            raise self._late() from error
+            if self._membership is None or not self._membership.awaited:
+                raise self._late(self._membership, allowed) from error
 
-    async def stop(self, deadline: Deadline) -> None:
-        """Let running handlers finish, commit what is settled, leave the group."""
+    async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
+        """Let running handlers finish, commit what is settled, leave the group.
+
+        Args:
+            deadline: For all of it.
+            caller: The task that wants it, and is not waited for if it runs a handler.
+
+        """
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -113,7 +132,7 @@ class TopicConsumer:
         self._joined.cancel()
         membership, self._membership = self._membership, None
         if membership is not None:
-            await self._leave(membership, deadline, deadline.left())
+            await self._leave(membership, deadline, deadline.left(), caller)
         if self._farewells:
             await asyncio.wait(self._farewells)
 
@@ -144,8 +163,9 @@ class TopicConsumer:
             consuming.cancel()
             watching.cancel()
             await asyncio.wait((consuming, watching))
-        reason = "it has fallen silent"
-        if not consuming.cancelled():
+        if not watching.cancelled():
+            reason = watching.result()
+        elif not consuming.cancelled():
             error = consuming.exception()
             reason = "the topic has grown" if error is None else errors.describe(error)
             if error is not None and not isinstance(error, errors.CLIENT_ERRORS):
@@ -153,18 +173,21 @@ class TopicConsumer:
         self._error = reason
         logger.warning("Kafka: listener %s joins again: %s", self._route.name, reason)
 
-    async def _watch(self, membership: Membership) -> None:
-        """Tell of outages; return when it has heard nothing for long, although a broker answers.
+    async def _watch(self, membership: Membership) -> str:
+        """Tell of outages; return why the consumer is of no more use.
 
-        aiokafka itself connects again, but only to addresses that it knows.
+        It is when it has heard nothing for long, although a broker answers (aiokafka itself
+        connects again, but only to addresses that it knows), and when its topic was deleted.
         """
         clock = asyncio.get_running_loop().time
         limit = self._client.settings.session_timeout
         heard, answered = clock(), None
-        outage = _Outage(self._route.name)
+        outage = Outage(self._route.name)
         while True:
             await asyncio.sleep(_LOOK)
             outage.look(membership.stuck)
+            if await membership.is_bereft():
+                return f"topic {self._route.topic!r} was deleted"
             if membership.has_partitions and membership.pulse.faint:
                 heard, answered = clock(), None
             elif clock() - heard > limit:
@@ -175,7 +198,7 @@ class TopicConsumer:
                     continue
                 answered = answered or clock()
                 if clock() - answered > _PATIENCE:
-                    return
+                    return "it has fallen silent"
 
     async def _join_again(self) -> Membership:
         pause = _FIRST_PAUSE
@@ -185,66 +208,66 @@ class TopicConsumer:
             deadline = Deadline(self._client.settings.session_timeout + self._grace)
             try:
                 await self._client.reach(deadline)
+                if await self._identity.is_other():
+                    self._kept.clear()
                 membership = await self._join(deadline)
             except BrokerError as error:
-                self._error = str(error)
-                logger.warning("Kafka: listener %s: %s", self._route.name, error)
+                if isinstance(error, TopologyError):
+                    pause = min(pause, _LOOK)
+                if self._error != str(error):
+                    self._error = str(error)
+                    logger.warning("Kafka: listener %s: %s", self._route.name, error)
             else:
                 self._error = None
                 return membership
 
     async def _join(self, deadline: Deadline) -> Membership:
-        membership = Membership(self._client, self._route, self._kept, self._grace)
+        membership = Membership(self._client, self._route, self._kept, self._grace, self._identity)
+        allowed = deadline.left()
         try:
-            async with asyncio.timeout(deadline.left()):
-                await membership.join()
+            await membership.join(allowed)
         except BaseException as error:
+            late = self._late(membership, allowed)
             await self._leave(membership, Deadline(0), 0)
             if isinstance(error, TimeoutError):
-                raise self._late() from error
+                raise late from error
             if isinstance(error, OSError | KafkaError):
                 raise errors.connecting(error, self._client.address) from error
             raise
         return membership
 
-    def _late(self) -> BrokerUnavailableError:
-        route, address = self._route, self._client.address
+    def _late(self, membership: Membership | None, seconds: float) -> BrokerUnavailableError:
+        address = self._client.address
+        if membership is None or not membership.awaited:
+            reason = f"Kafka at {address} does not answer"
+            if membership is not None and membership.has_partitions:
+                reason = f"Kafka at {address} does not say where its partitions are read next"
+        else:
+            reason = (
+                f"{membership.stuck}. With kafka.auto-offset-reset: latest a start has to wait for"
+                " that: set startup.timeout above it, or start again"
+            )
         return BrokerUnavailableError(
-            f"listener {route.name} has got no partitions of topic {route.topic!r} in time: Kafka"
-            f" at {address} does not answer, or other members of group {route.group!r} still"
-            " handle messages",
+            f"listener {self._route.name} has got nothing of topic {self._route.topic!r} within"
+            f" {seconds:.3g} s: {reason}",
             address=address,
         )
 
-    async def _leave(self, membership: Membership, deadline: Deadline, grace: float) -> None:
+    async def _leave(
+        self,
+        membership: Membership,
+        deadline: Deadline,
+        grace: float,
+        caller: asyncio.Task[Any] | None = None,
+    ) -> None:
         """Leave; whoever waits here may be cancelled, the farewell goes on."""
         farewell = asyncio.create_task(
-            membership.leave(deadline, grace), name=f"pyfly kafka farewell {self._route.name}"
+            membership.leave(deadline, grace, caller),
+            name=f"pyfly kafka farewell {self._route.name}",
         )
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
         await asyncio.shield(farewell)
-
-
-class _Outage:
-    """Logs once that a consumer gets nothing, and once that it does again."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._looks = 0  # at which nothing could arrive, one after the other
-
-    def look(self, stuck: str | None) -> None:
-        """Note whether records can arrive now."""
-        if stuck is None:
-            if self._looks > 1:
-                logger.info("Kafka: listener %s is consumed again", self._name)
-            self._looks = 0
-            return
-        self._looks += 1
-        if self._looks == 2:  # not at a rebalance that is over at once
-            logger.warning(
-                "Kafka: listener %s is not consumed until it works again: %s", self._name, stuck
-            )
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

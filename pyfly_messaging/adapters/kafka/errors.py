@@ -121,6 +121,17 @@ GONE = (
 )
 """Those of them after which a topic may have been deleted."""
 
+PASSING = (
+    kafka.LeaderNotAvailableError,
+    kafka.NotLeaderForPartitionError,
+    kafka.RequestTimedOutError,
+)
+"""What aiokafka tries again within a moment, and yet logs as an error.
+
+A partition is led a moment after it was created; a group answers a member that joins when it has
+its other members together.
+"""
+
 UNREADABLE = (
     kafka.CorruptRecordException,
     kafka.NoOffsetForPartitionError,

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, UnknownTopicOrPartitionError
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka.closing import bootstrapping
@@ -40,6 +41,8 @@ class GroupShare:
 
         def assigned() -> None:
             self._generation = self._consumer._coordinator.generation
+            # Whatever has made the group assign again may have changed the topic.
+            self._consumer._client.force_metadata_update()
             if self._from_latest:
                 self._adrift = set(self._consumer.assignment())
             begin()
@@ -88,7 +91,31 @@ class GroupShare:
         """
         if self._consumer._coordinator.generation != self._generation:
             raise CommitFailedError
+        # Repeated for long enough it would be taken for another topic of the same name.
+        if self._consumer.partitions_for_topic(self._topic) is None:
+            raise UnknownTopicOrPartitionError(self._topic)
         await self._consumer.commit(dict(offsets))
+
+    async def keeps_place(self) -> bool:
+        """Tell whether nothing is missed however late the partitions are assigned.
+
+        A group that begins at the end misses what is published before it knows that end.
+
+        Raises:
+            KafkaError: The group's coordinator does not answer.
+
+        """
+        if not self._from_latest:
+            return True
+        client, coordinator = self._consumer._client, self._consumer._coordinator
+        partitions = sorted(self._consumer.partitions_for_topic(self._topic) or ())
+        # On another connection than aiokafka's own question, which waits behind the joining.
+        answer = await client.send(
+            coordinator.coordinator_id,
+            OffsetFetchRequest(coordinator.group_id, [(self._topic, partitions)]),
+        )
+        committed = [offset for _, found in answer.topics for _, offset, _, _ in found]
+        return bool(committed) and min(committed) >= 0
 
     @property
     def grown(self) -> bool:

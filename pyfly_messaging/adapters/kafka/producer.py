@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.closing import bootstrapping, end_producer
+from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
 
@@ -28,6 +32,7 @@ class Producer:
 
     Args:
         client: How to connect.
+        topics: Makes sure that a topic is there that is not there any more.
         timeout: Seconds that a replacement may take to connect.
 
     Attributes:
@@ -36,14 +41,16 @@ class Producer:
 
     """
 
-    def __init__(self, client: Client, timeout: float) -> None:
+    def __init__(self, client: Client, topics: Topics, timeout: float) -> None:
         self.current: AIOKafkaProducer | None = None
         self.doubtful = False
         self._client = client
+        self._topics = topics
         self._timeout = timeout
         self._replacing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[bool]] = set()
+        self._sought: set[str] = set()  # topics that a publish has not found in the metadata
         self._unanswered: dict[tuple[int, int], float] = {}  # the oldest request of a connection
 
     @property
@@ -110,16 +117,24 @@ class Producer:
     async def _connect(self, deadline: Deadline) -> AIOKafkaProducer:
         await self._client.reach(deadline)
         producer = self._client.producer()
-        try:
-            async with asyncio.timeout(deadline.left()):
-                with bootstrapping():
-                    await producer.start()
-        except BaseException as error:
-            await end_producer(producer, 1.0)
-            if isinstance(error, OSError | KafkaError):
-                raise errors.connecting(error, self._client.address) from error
-            raise
+        await connect(self._client, producer, deadline)
+        self._follow_topics(producer.client)
         return producer
+
+    def _follow_topics(self, client: AIOKafkaClient) -> None:
+        """Have topics looked for again that are not there any more."""
+        seek = client.add_topic
+
+        def note_sought(topic: str) -> Any:
+            self._sought.add(topic)
+            return seek(topic)
+
+        def forget_missing(metadata: ClusterMetadata) -> None:
+            for topic in client._topics - metadata.topics(exclude_internal_topics=False):
+                self._topics.forget(topic)
+
+        client.add_topic = note_sought
+        client.cluster.add_listener(forget_missing)
 
     async def _watch(self) -> None:
         """Connect again when no connection is left, so that health can tell the truth.
@@ -138,6 +153,7 @@ class Producer:
                 await self._revive(producer)
                 answered = clock()
                 continue
+            await self._restore_topics(producer)
             stuck = self._is_stuck(producer)
             if stuck or not self.connected:
                 asked = producer.client.force_metadata_update()
@@ -147,6 +163,17 @@ class Producer:
                     continue
                 self.doubtful = stuck
             answered = clock()
+
+    async def _restore_topics(self, producer: AIOKafkaProducer) -> None:
+        """Make sure that the topics are there for which messages wait: they may be deleted."""
+        waiting = {partition.topic for partition in producer._message_accumulator._batches}
+        sought, self._sought = self._sought, set()
+        missing = (waiting | sought) - producer.client.cluster.topics(exclude_internal_topics=False)
+        if missing:
+            try:
+                await self._topics.ensure(missing, Deadline(_ANSWER))
+            except BrokerError as error:  # whoever waits for the confirmation gets one of his own
+                logger.info("Kafka at %s: %s", self._client.address, error)
 
     async def _is_reachable(self) -> bool:
         """Tell whether one of the bootstrap servers lets us in."""
@@ -172,6 +199,25 @@ class Producer:
         }
         self._unanswered = {request: self._unanswered.get(request, now) for request in waiting}
         return any(now - since > _ANSWER for since in self._unanswered.values())
+
+
+async def connect(client: Client, producer: AIOKafkaProducer, deadline: Deadline) -> None:
+    """Start a producer; one that does not start is closed.
+
+    Raises:
+        BrokerUnavailableError: Not connected by the deadline.
+        AuthenticationError: The broker refused.
+
+    """
+    try:
+        async with asyncio.timeout(deadline.left()):
+            with bootstrapping():
+                await producer.start()
+    except BaseException as error:
+        await end_producer(producer, 1.0)
+        if isinstance(error, OSError | KafkaError):
+            raise errors.connecting(error, client.address) from error
+        raise
 
 
 def _has_connection(producer: AIOKafkaProducer | None) -> bool:

@@ -38,7 +38,7 @@ class Publisher:
         self._topics = topics
         self._known = topics.known
         self._limit = Expiry(timeout)
-        self._producer = Producer(client, timeout)
+        self._producer = Producer(client, topics, timeout)
         self._alone = SendAlone(client.settings.options)
 
     @property

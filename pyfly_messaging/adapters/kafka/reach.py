@@ -87,19 +87,32 @@ class Reach:
         host, _, port = server.rpartition(":")
         host = host.strip("[]")
         try:
-            async with asyncio.timeout(timeout):
-                await _enter(host, int(port), self._connection, timeout)
+            # What only a client is told that the broker has let in.
+            await ask(server, self._connection, MetadataRequest([]), timeout)
         except (OSError, KafkaError) as error:
             return await find_mismatch(host, int(port), self._connection, error) or error
         return server
 
 
-async def _enter(host: str, port: int, connection: Mapping[str, Any], timeout: float) -> None:
-    """Connect, and ask what only a client is told that the broker has let in."""
-    conn: AIOKafkaConnection = await create_conn(
-        host, port, request_timeout_ms=round(timeout * 1000), **connection
-    )
-    try:
-        await conn.send(MetadataRequest([]))
-    finally:
-        await hang_up(conn)
+async def ask(server: str, connection: Mapping[str, Any], request: Any, timeout: float) -> Any:
+    """Return what a broker answers to one request, on a connection of its own.
+
+    Args:
+        server: ``host:port``.
+        connection: The arguments of aiokafka's connection: TLS, SASL and the client's name.
+        request: The request.
+        timeout: Seconds for all of it.
+
+    Raises:
+        OSError, KafkaError: No answer, or no connection.
+
+    """
+    host, _, port = server.rpartition(":")
+    async with asyncio.timeout(timeout):
+        conn: AIOKafkaConnection = await create_conn(
+            host.strip("[]"), int(port), request_timeout_ms=round(timeout * 1000), **connection
+        )
+        try:
+            return await conn.send(request)
+        finally:
+            await hang_up(conn)

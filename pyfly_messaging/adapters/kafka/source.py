@@ -45,6 +45,10 @@ class Source(Protocol):
         """
         ...
 
+    async def keeps_place(self) -> bool:
+        """Tell whether nothing is missed however late the partitions are assigned."""
+        ...
+
     @property
     def grown(self) -> bool:
         """Whether there are partitions that only a new start would find."""

@@ -13,7 +13,7 @@ from pyfly_messaging.adapters.kafka.source import Offsets
 
 
 class WholeTopic:
-    """Every partition, at first from its end, later from where the listener was.
+    """Every partition, at first from one end, later from where the listener was.
 
     aiokafka would go back to the end of every partition whenever the number of partitions
     changes, and a new consumer would begin there too; what was published meanwhile would be
@@ -24,6 +24,7 @@ class WholeTopic:
         topic: What it consumes.
         kept: The next offset of each partition; empty for a listener that begins. Outlives the
             consumer.
+        at_end: Whether a listener begins at the end of every partition, or at the beginning.
 
     """
 
@@ -32,10 +33,13 @@ class WholeTopic:
         consumer: AIOKafkaConsumer[bytes, bytes],
         topic: str,
         kept: MutableMapping[TopicPartition, int],
+        *,
+        at_end: bool,
     ) -> None:
         self._consumer = consumer
         self._topic = topic
         self._kept = kept
+        self._at_end = at_end
 
     async def start(self, begin: Callable[[], None], end: Callable[[], Awaitable[None]]) -> None:
         """Take all partitions; return when it is known where each is read next."""
@@ -52,7 +56,7 @@ class WholeTopic:
             # A partition that is new since then is read from its beginning.
             for partition in self._kept.keys() & set(partitions):
                 consumer.seek(partition, self._kept[partition])
-        else:
+        elif self._at_end:
             await consumer.seek_to_end(*partitions)
         await self.positioned()
         begin()
@@ -69,6 +73,10 @@ class WholeTopic:
     async def commit(self, offsets: Offsets) -> None:
         """Keep where to go on."""
         self._kept.update(offsets)
+
+    async def keeps_place(self) -> bool:
+        """Return False: only a listener that is positioned knows where it begins."""
+        return False
 
     @property
     def grown(self) -> bool:
