@@ -13,8 +13,14 @@ from pydantic import ValidationError
 from pyfly_messaging import Message, RabbitSettings
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
 from pyfly_messaging.adapters.rabbitmq.options import ELSEWHERE, KNOWN, Options
-from pyfly_messaging.adapters.rabbitmq.strays import HAND_BACKS, Strays, dead_letter_topic
-from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
+from pyfly_messaging.adapters.rabbitmq.strays import (
+    HAND_BACKS,
+    HAND_BACKS_AT_MOST,
+    Strays,
+    dead_letter_topic,
+    pause,
+)
+from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT, Queue, Topology
 from pyfly_messaging.delivery.ledger import Ledger
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.message import check_topic
@@ -102,8 +108,8 @@ def test_options_go_where_they_belong() -> None:
     assert options.socket == {"interleave": 1}
 
 
-async def test_a_stray_is_handed_back_and_then_spent(caplog: pytest.LogCaptureFixture) -> None:
-    """A stray is handed back five times, each message for itself, and its dead letter says why."""
+async def test_strays_are_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each stray is counted for itself, a topic is logged once, and the dead letter says why."""
     letters: list[tuple[Message, str]] = []
 
     async def bury(letter: Message, topic: str) -> None:
@@ -112,30 +118,35 @@ async def test_a_stray_is_handed_back_and_then_spent(caplog: pytest.LogCaptureFi
     strays = Strays(bury, ListenerPolicy())
     message = Message("topic", b"1", b"k", {"a": "b"})
     with caplog.at_level(logging.WARNING):
-        assert [strays.spent(message, "id") for _ in range(HAND_BACKS)] == [False] * HAND_BACKS
+        assert [strays.count(message, "id") for _ in range(3)] == [0, 1, 2]
+        assert strays.count(message, "another id") == 0, "another message that is alike"
+        assert strays.count(message, None) == 0
+        await strays.bury(message, "group", 7)
+        await strays.bury(message, "group", 7)
     assert caplog.text.count("no handler of this process") == 1
-    assert not strays.spent(message, "another id"), "another message that is alike"
-    assert not strays.spent(message, None)
-    assert strays.spent(message, "id")
-    await strays.bury(message, "group")
-    ((letter, topic),) = letters
+    assert caplog.text.count("dead-lettered to topic.dlt") == 1
+    (letter, topic), _ = letters
     assert (letter.topic, letter.value, letter.key, topic) == ("topic.dlt", b"1", b"k", "topic")
     assert letter.headers["x-pyfly-original-group"] == "group"
-    assert "no handler listens" in letter.headers["x-pyfly-exception-message"]
+    assert "handed back 7 times" in letter.headers["x-pyfly-exception-message"]
 
 
 def test_strays_without_an_id_are_told_by_what_they_are() -> None:
     """Messages without an id are counted by value and key; the oldest are forgotten in time."""
     strays = Strays(_never, ListenerPolicy())
-    for _ in range(HAND_BACKS):
-        assert not strays.spent(Message("topic", b"1"), None)
-    assert not strays.spent(Message("topic", b"1", b"key"), None)
-    assert strays.spent(Message("topic", b"1"), None)
-    for _ in range(HAND_BACKS):
-        strays.spent(Message("topic", b"old"), None)
+    assert strays.count(Message("topic", b"1"), None) == 0
+    assert strays.count(Message("topic", b"1", b"key"), None) == 0
+    assert strays.count(Message("topic", b"1"), None) == 1
     for number in range(10_000):
-        strays.spent(Message("topic", str(number).encode()), None)
-    assert not strays.spent(Message("topic", b"old"), None)
+        strays.count(Message("topic", str(number).encode()), None)
+    assert strays.count(Message("topic", b"1", b"key"), None) == 0
+
+
+def test_strays_wait_for_minutes_within_the_delivery_limit() -> None:
+    """A stray stays half a minute when we are alone and ten minutes when not, in few deliveries."""
+    assert sum(map(pause, range(HAND_BACKS))) == 31
+    assert 500 < sum(map(pause, range(HAND_BACKS_AT_MOST))) < 700
+    assert HAND_BACKS_AT_MOST < DELIVERY_LIMIT
 
 
 async def _never(letter: Message, topic: str) -> None:
@@ -149,7 +160,7 @@ async def test_a_dead_letter_that_fails_is_the_callers() -> None:
         raise PublishError("no")
 
     with pytest.raises(PublishError):
-        await Strays(bury, ListenerPolicy()).bury(Message("topic", b""), None)
+        await Strays(bury, ListenerPolicy()).bury(Message("topic", b""), None, 5)
 
 
 class RabbitChannel:

@@ -3,19 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import pairwise
 
 import aiormq
 import pytest
+from aiormq.abc import AbstractChannel
 
 from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
 from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
-from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT
-from pyfly_messaging.errors import PublishError
+from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT, Topology
+from pyfly_messaging.errors import PublishError, UnroutableError
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from tests.brokers import ProxyFactory, RabbitCluster, RabbitFactory
-from tests.integration.rabbit import Gate, Inbox, Rabbit, eventually, others, rabbit_at
+from tests.integration.rabbit import Gate, Inbox, Rabbit, caught_logs, eventually, others, rabbit_at
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.slow]
 
@@ -143,6 +145,75 @@ async def test_a_cut_does_not_cancel_a_handler(
     await rabbit.counts(rabbit.name("group"), 0)
 
 
+async def test_a_handler_of_before_a_cut_holds_up_its_own_topic_only(
+    rabbit: Rabbit, rabbitmq: RabbitCluster, tcp_proxy: ProxyFactory
+) -> None:
+    """After a cut a group's other topics go on; the busy one in order, once its handler is done."""
+    proxy = await tcp_proxy(rabbitmq.address)
+    slow, other, group = rabbit.name("slow"), rabbit.name("other"), rabbit.name("group")
+    gate, inbox = Gate(), Inbox()
+    broker = rabbit.adapter(
+        url=f"amqp://guest:guest@{proxy.address}/", policy=ListenerPolicy(concurrency=2)
+    )
+    await broker.subscribe(slow, gate, group)
+    await broker.subscribe(other, inbox, group)
+    await broker.start()
+    await broker.publish(slow, b"0", key=b"k")
+    await gate.entered.wait()
+    await proxy.cut()
+    await proxy.heal()
+    for number in range(1, 5):
+        await broker.publish(slow, str(number).encode(), key=b"k")
+    await broker.publish(other, b"value")
+    await inbox.take(1, timeout=10)
+    assert broker.health().healthy
+    await eventually(lambda: broker.health().consumers[0].in_flight == 5)
+    assert gate.finished == []
+    gate.open.set()
+    await eventually(lambda: len(gate.finished) >= 6)
+    assert gate.finished == [b"0", b"0", b"1", b"2", b"3", b"4"]
+    await rabbit.counts(group, 0)
+
+
+async def test_a_handler_that_hangs_since_before_a_cut_is_cancelled_in_the_end(
+    rabbit: Rabbit, rabbitmq: RabbitCluster, tcp_proxy: ProxyFactory
+) -> None:
+    """A handler that does not end within the shutdown timeout after a cut gives up its place."""
+    proxy = await tcp_proxy(rabbitmq.address)
+    topic, inbox, entered, cancelled = (
+        rabbit.name("orders"),
+        Inbox(),
+        asyncio.Event(),
+        list[bytes](),
+    )
+
+    async def hangs_once(message: Message) -> None:
+        if not entered.is_set():
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(message.value)
+                raise
+        await inbox(message)
+
+    broker = rabbit.adapter(
+        url=f"amqp://guest:guest@{proxy.address}/", timeouts=Timeouts(shutdown=1.0)
+    )
+    await broker.subscribe(topic, hangs_once, rabbit.name("group"))
+    await broker.start()
+    await broker.publish_many(Message(topic, str(n).encode()) for n in range(3))
+    await entered.wait()
+    for _ in range(2):  # the second one does not begin the time anew
+        await proxy.cut()
+        await proxy.heal()
+        await eventually(lambda: broker.health().consumers[0].state == "reconnecting")
+        await eventually(lambda: broker.health().healthy)
+    await inbox.take(3, timeout=10)
+    assert cancelled == [b"0"]
+    assert inbox.values == [b"0", b"1", b"2"]
+
+
 async def test_a_stop_after_a_cut_still_waits_for_the_handler(
     rabbit: Rabbit, rabbitmq: RabbitCluster, tcp_proxy: ProxyFactory
 ) -> None:
@@ -221,16 +292,91 @@ async def test_a_deleted_queue_is_declared_anew(rabbit: Rabbit) -> None:
     await two.take(1)
 
 
-async def test_a_deleted_exchange_is_declared_anew(rabbit: Rabbit) -> None:
-    """A publish to an exchange that was deleted declares it, and says that no queue is bound."""
-    topic = rabbit.name("orders")
-    broker = rabbit.adapter()
-    await broker.subscribe(topic, Inbox())
+@pytest.mark.parametrize("unroutable", ["raise", "drop"])
+async def test_a_publisher_notices_a_deleted_exchange(rabbit: Rabbit, unroutable: str) -> None:
+    """After a publish to an exchange that was deleted, it is there again with its bindings."""
+    topic, inbox = rabbit.name("orders"), Inbox()
+    broker = rabbit.adapter(unroutable=unroutable)
+    await broker.subscribe(topic, inbox)
     await broker.start()
     async with rabbit.channel() as channel:
         await channel.exchange_delete(rabbit.exchange)
-    with pytest.raises(PublishError, match="no queue takes"):
-        await broker.publish(topic, b"value")
+    async with asyncio.timeout(10):
+        while not inbox.messages:
+            with suppress(UnroutableError):
+                await broker.publish(topic, b"value")
+            await asyncio.sleep(0.1)
+    assert broker.health().healthy
+
+
+async def test_a_publisher_notices_a_binding_that_is_gone(rabbit: Rabbit) -> None:
+    """With unroutable drop, too, a topic of our own that no queue takes is bound again."""
+    topic, inbox = rabbit.name("orders"), Inbox()
+    broker = rabbit.adapter(unroutable="drop")
+    await broker.subscribe(topic, inbox)
+    await broker.start()
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(rabbit.exchange)
+        await channel.exchange_declare(rabbit.exchange, exchange_type="direct", durable=True)
+    async with asyncio.timeout(10):
+        while not inbox.messages:
+            await broker.publish(topic, b"value")
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("which", ["{}", "{}.dlx"])
+async def test_a_deleted_exchange_is_noticed_without_a_publish(
+    rabbit: Rabbit, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deleted exchange is told once, declared again, and bound as before; health says so."""
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.watch._EVERY", 0.2)
+    topic, group, inbox, letters = rabbit.name("orders"), rabbit.name("group"), Inbox(), Inbox()
+    exchange = which.format(rabbit.exchange)
+    broker = rabbit.adapter()
+    await broker.subscribe(topic, inbox, group)
+    await broker.subscribe(f"{topic}.dlt", letters)
+    await broker.start()
+    states: set[bool] = set()
+    declare = Topology.declare_exchanges
+
+    async def declaring(self: Topology, channel: AbstractChannel) -> None:
+        states.add(broker.health().healthy)
+        await declare(self, channel)
+
+    with caught_logs("pyfly_messaging.rabbitmq") as log:
+        async with rabbit.channel() as channel:
+            monkeypatch.setattr(Topology, "declare_exchanges", declaring)
+            await channel.exchange_delete(exchange)
+        await eventually(lambda: f"{exchange!r} is missing" in log.text)
+        await eventually(lambda: broker.health().healthy and True in states)
+        assert False in states, "health said so until it was there"
+        await rabbit.publish(topic, b"value")
+        await inbox.take(1)
+        async with rabbit.channel() as channel:
+            await channel.basic_publish(
+                b"moved", exchange=f"{rabbit.exchange}.dlx", routing_key=topic
+            )
+        await letters.take(1)
+    assert log.text.count("is missing") == 1
+
+
+async def test_a_binding_that_another_took_away_comes_back(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange that others declared again is bound again, without any publish of ours."""
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.watch._EVERY", 0.2)
+    topic, inbox = rabbit.name("orders"), Inbox()
+    broker = rabbit.adapter(broadcast="instance")
+    await broker.subscribe(topic, inbox)
+    await broker.start()
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(rabbit.exchange)
+        await channel.exchange_declare(rabbit.exchange, exchange_type="direct", durable=True)
+    async with asyncio.timeout(10):
+        while not inbox.messages:
+            with suppress(aiormq.exceptions.PublishError):
+                await rabbit.publish(topic, b"value")
+            await asyncio.sleep(0.1)
 
 
 async def test_a_stop_counts_as_one_delivery(rabbit: Rabbit) -> None:
@@ -423,14 +569,56 @@ async def test_a_memory_alarm_does_not_stop_consumers(rabbit_cluster: RabbitFact
         await broker.start()
         await broker.publish_many(Message(topic, str(n).encode()) for n in range(20))
         await asyncio.to_thread(cluster.control, "set_vm_memory_high_watermark", "0.000001")
-        with pytest.raises(PublishError, match="publish-timeout"):
-            await broker.publish(topic, b"more")
+        with caught_logs("pyfly_messaging.rabbitmq") as log:
+            with pytest.raises(PublishError, match="publish-timeout"):
+                await broker.publish(topic, b"more")
+            await eventually(lambda: not broker.health().publishing)
+            assert "RabbitMQ takes no messages, publishing waits: low on memory" in log.text
+            for _ in range(3):
+                many = await asyncio.gather(
+                    *(broker.publish(topic, bytes(100_000)) for _ in range(200)),
+                    return_exceptions=True,
+                )
+                assert all("low on memory" in str(error) for error in many)
+            assert written(broker) < 200_000, "publishes wait without being written"
         gate.open.set()
         await inbox.has({str(n).encode() for n in range(20)})
         await asyncio.to_thread(cluster.control, "set_vm_memory_high_watermark", "0.6")
         await eventually(lambda: b"more" in inbox.values)
         await broker.publish(topic, b"again")
         await inbox.has({b"again"})
+        assert broker.health().healthy
+
+
+async def test_what_the_network_does_not_take_is_bounded(
+    rabbit: Rabbit, rabbitmq: RabbitCluster, tcp_proxy: ProxyFactory
+) -> None:
+    """On a frozen network publishes wait instead of filling memory, and health says so."""
+    topic, proxy = rabbit.name("orders"), await tcp_proxy(rabbitmq.address)
+    broker = rabbit.adapter(
+        url=f"amqp://guest:guest@{proxy.address}/", timeouts=Timeouts(publish=0.5, shutdown=2.0)
+    )
+    await broker.subscribe(topic, Inbox())
+    await broker.start()
+    assert broker.health().publishing
+    await proxy.freeze()
+    for _ in range(4):
+        outcomes = await asyncio.gather(
+            *(broker.publish(topic, bytes(500_000)) for _ in range(50)), return_exceptions=True
+        )
+        assert all(isinstance(outcome, PublishError) for outcome in outcomes)
+        assert written(broker) < 3_000_000
+    assert not broker.health().publishing
+    await proxy.cut()
+    await proxy.heal()
+    await eventually(lambda: broker.health().healthy)
+
+
+def written(broker: RabbitMQAdapter) -> int:
+    """Return how much is written for RabbitMQ that the network has not taken."""
+    connection = broker._publishing.current
+    assert connection is not None
+    return connection._transport.get_write_buffer_size()
 
 
 async def test_a_fault_that_stays_spins_no_loop(

@@ -430,45 +430,6 @@ async def test_prefetch_is_never_below_the_concurrency(rabbit: Rabbit) -> None:
         await together.wait()
 
 
-async def test_an_unknown_topic_is_handed_to_a_process_that_knows_it(rabbit: Rabbit) -> None:
-    """A message of a group whose topic one process does not know reaches the one that does."""
-    group, known, fresh = rabbit.name("group"), rabbit.name("known"), rabbit.name("fresh")
-    old, new = rabbit.adapter(), rabbit.adapter()
-    one, two, three = Inbox(), Inbox(), Inbox()
-    await old.subscribe(known, one, group)
-    await old.start()
-    await new.subscribe(known, two, group)
-    await new.subscribe(fresh, three, group)
-    await new.start()
-    for number in range(6):
-        await new.publish(fresh, str(number).encode())
-        await new.publish(known, str(number).encode())
-    await three.has({str(number).encode() for number in range(6)})
-    await eventually(lambda: len(one.messages) + len(two.messages) >= 6)
-
-
-@pytest.mark.slow
-async def test_a_topic_that_nobody_knows_is_dead_lettered(rabbit: Rabbit) -> None:
-    """A message that no process of the group knows is dead-lettered; others are not held up."""
-    group, known, gone = rabbit.name("group"), rabbit.name("known"), rabbit.name("gone")
-    inbox = Inbox()
-    before = rabbit.adapter()
-    await before.subscribe(gone, Inbox(), group)
-    await before.start()
-    await before.stop()
-    broker = rabbit.adapter()
-    await broker.subscribe(known, inbox, group)
-    await broker.start()
-    await broker.publish(gone, b"stray", key=b"key", headers={"a": "b"})
-    await broker.publish(known, b"value")
-    await inbox.take(1, timeout=5)
-    letter = await rabbit.take(f"pyfly.{gone}.dlt")
-    assert letter.body == b"stray"
-    assert letter.header.properties.headers["x-pyfly-original-topic"] == gone
-    await broker.stop()
-    assert await rabbit.count(group) == 0
-
-
 async def test_what_an_operator_moves_back_is_handled(rabbit: Rabbit) -> None:
     """A dead letter that is moved to its queue by the queue's name finds its handler."""
     topic, group, inbox = rabbit.name("orders"), rabbit.name("group"), Inbox()
@@ -592,25 +553,3 @@ async def test_a_fault_of_ours_leaves_no_message_behind(
         await inbox.take(1)
     assert "a fault of ours" in log.text
     assert broker.health().consumers[0].error is None
-
-
-@pytest.mark.slow
-async def test_a_stray_that_cannot_be_dead_lettered_stays(rabbit: Rabbit) -> None:
-    """A message that nobody knows waits in its queue until its dead letter is confirmed."""
-    group, gone = rabbit.name("group"), rabbit.name("gone")
-    before = rabbit.adapter()
-    await before.subscribe(gone, Inbox(), group, policy=QUICK.replace(dead_letter=False))
-    await before.start()
-    await before.stop()
-    await rabbit.publish(gone, b"stray")
-    async with rabbit.channel() as channel:
-        await channel.queue_declare(f"pyfly.{gone}.dlt")  # which is another than ours
-    broker = rabbit.adapter()
-    await broker.subscribe(rabbit.name("known"), Inbox(), group)
-    with caught_logs("pyfly_messaging.rabbitmq") as log:
-        await broker.start()
-        await eventually(lambda: log.text.count("tried again") >= 2)
-    await rabbit.delete(f"pyfly.{gone}.dlt")
-    assert (await rabbit.take(f"pyfly.{gone}.dlt")).body == b"stray"
-    await broker.stop()
-    assert await rabbit.count(group) == 0

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pyfly_messaging import Message
+from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
 from pyfly_messaging.errors import (
     AuthenticationError,
+    BatchPublishError,
     BrokerUnavailableError,
     ConfigurationError,
     NotStartedError,
@@ -18,7 +20,16 @@ from pyfly_messaging.errors import (
 )
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from tests.brokers import ProxyFactory, RabbitCluster, RabbitFactory
-from tests.integration.rabbit import Gate, Inbox, Rabbit, caught_logs, eventually, others, rabbit_at
+from tests.integration.rabbit import (
+    QUICK,
+    Gate,
+    Inbox,
+    Rabbit,
+    caught_logs,
+    eventually,
+    others,
+    rabbit_at,
+)
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -527,3 +538,173 @@ async def test_publish_while_the_broker_is_frozen_raises_in_time(
     await broker.stop()
     assert time.monotonic() - began < 4
     await eventually(lambda: others() - _of(proxy) == before)
+
+
+async def test_publish_many_has_one_deadline(
+    rabbit: Rabbit, rabbitmq: RabbitCluster, tcp_proxy: ProxyFactory
+) -> None:
+    """Thousands of messages that nobody confirms raise at the publish timeout, each by its name."""
+    topic, proxy = rabbit.name("orders"), await tcp_proxy(rabbitmq.address)
+    broker = rabbit.adapter(
+        url=f"amqp://guest:guest@{proxy.address}/", timeouts=Timeouts(publish=1.0, shutdown=2.0)
+    )
+    await broker.subscribe(topic, Inbox())
+    await broker.start()
+    await proxy.freeze()
+    began = time.monotonic()
+    with pytest.raises(BatchPublishError) as caught:
+        await broker.publish_many(Message(topic, b"v") for _ in range(5000))
+    assert time.monotonic() - began < 2.5
+    assert len(caught.value.failed) == 5000
+    assert all("1 s (publish-timeout)" in str(error) for _, error in caught.value.failed)
+
+
+async def test_subscribe_does_not_wait_for_a_busy_handler(rabbit: Rabbit) -> None:
+    """A handler with more concurrency than the prefetch joins a busy queue at once."""
+    slow, quick, group = rabbit.name("slow"), rabbit.name("quick"), rabbit.name("group")
+    gate, one, entered = Gate(), Inbox(), 0
+    together = asyncio.Event()
+
+    async def wide(message: Message) -> None:
+        nonlocal entered
+        entered += 1
+        if entered == 4:
+            together.set()
+        await together.wait()
+
+    broker = rabbit.adapter(prefetch=3, timeouts=Timeouts(startup=5.0, shutdown=5.0))
+    await broker.subscribe(slow, gate, group)
+    await broker.subscribe(quick, one, group)
+    await broker.start()
+    await broker.publish(slow, b"0")
+    await gate.entered.wait()
+    began = time.monotonic()
+    await broker.subscribe(quick, wide, group, policy=QUICK.replace(concurrency=8))
+    assert time.monotonic() - began < 2
+    await broker.publish_many([Message(quick, b"")] * 8)  # four for each handler
+    async with asyncio.timeout(10):
+        await together.wait()
+    assert gate.finished == []
+    began = time.monotonic()
+    await broker.subscribe(slow, one, group, policy=QUICK.replace(concurrency=4))
+    assert time.monotonic() - began < 2
+    await broker.publish_many(Message(slow, str(n).encode(), b"key") for n in range(1, 5))
+    gate.open.set()
+    await eventually(lambda: len(gate.finished) + len(one.messages) == 9)
+    assert {*gate.finished, *one.values} >= {str(n).encode() for n in range(5)}
+    await broker.stop()
+    await rabbit.counts(group, 0)
+
+
+async def test_more_prefetch_keeps_a_queue_of_this_process(rabbit: Rabbit) -> None:
+    """A queue that ends with its last consumer stays when its prefetch is raised."""
+    topic, inbox = rabbit.name("news"), Inbox()
+    broker = rabbit.adapter(prefetch=2, broadcast="instance")
+    await broker.subscribe(topic, inbox)
+    await broker.start()
+    (before,) = broker.health().consumers[0].assigned
+    gate = Gate()
+    await broker.subscribe(topic, gate, policy=QUICK.replace(concurrency=5))
+    await broker.publish_many([Message(topic, b"")] * 9)
+    await eventually(lambda: broker.health().consumers[0].in_flight == 5)
+    assert broker.health().consumers[0].assigned == (before,)
+    gate.open.set()
+    await eventually(lambda: len(gate.finished) == 9)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+async def test_stop_drains_all_queues_at_once(rabbit: Rabbit, grouped: bool) -> None:
+    """Handlers that take long to clean up do so together, of one queue or of several."""
+    began = asyncio.Semaphore(0)
+
+    async def tidies(message: Message) -> None:
+        began.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.7)
+
+    broker = rabbit.adapter(timeouts=Timeouts(shutdown=1.0))
+    topics = [rabbit.name(f"t{n}") for n in range(8)]
+    for number, topic in enumerate(topics):
+        group = rabbit.name("group" if grouped else f"group-{number}")
+        await broker.subscribe(topic, tidies, group)
+    await broker.start()
+    for topic in topics:
+        await broker.publish(topic, b"")
+        await began.acquire()
+    started = time.monotonic()
+    await broker.stop()
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+async def test_a_handler_stops_its_own_broker_beside_others(rabbit: Rabbit, grouped: bool) -> None:
+    """A handler that stops its broker waits for the others, of all queues, and not for itself."""
+    one, two, gate, stopped = rabbit.name("one"), rabbit.name("two"), Gate(), asyncio.Event()
+    broker = rabbit.adapter()
+
+    async def stops(message: Message) -> None:
+        await broker.stop()
+        stopped.set()
+
+    await broker.subscribe(one, stops, rabbit.name("group"))
+    await broker.subscribe(two, gate, rabbit.name("group" if grouped else "other"))
+    await broker.start()
+    await broker.publish(two, b"value")
+    await gate.entered.wait()
+    await broker.publish(one, b"value")
+    await asyncio.sleep(0.3)
+    assert not stopped.is_set()
+    gate.open.set()
+    async with asyncio.timeout(5):
+        await stopped.wait()
+    assert gate.finished == [b"value"]
+
+
+def test_a_broker_serves_one_event_loop_after_the_other(rabbitmq: RabbitCluster) -> None:
+    """After stop, start works on another event loop; timeouts, locks and flush do as well."""
+    rabbit = Rabbit(rabbitmq.url)
+    topic = rabbit.name("orders")
+    broker = rabbit.adapter(timeouts=Timeouts(publish=1.0, shutdown=2.0))
+
+    async def use(*, last: bool) -> None:
+        inbox = Inbox()
+        await broker.subscribe(topic, inbox, rabbit.name("group"))
+        await broker.start()
+        publisher = broker._publisher
+        # Publishes that meet at a channel that has to be opened, and at the flush of the stop.
+        assert publisher._channel is not None
+        await publisher._channel.close()
+        many = [asyncio.create_task(broker.publish(topic, b"v")) for _ in range(100)]
+        await asyncio.sleep(0)
+        if last:
+            await asyncio.gather(*many)
+            never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            with pytest.raises(TimeoutError), publisher._limit:
+                await asyncio.wait_for(never, 5)
+            await rabbit.close()
+        else:
+            await broker.stop()
+            await asyncio.gather(*many)
+
+    asyncio.run(use(last=False))
+    asyncio.run(use(last=False))
+    asyncio.run(use(last=True))
+
+
+async def test_two_exchanges_with_one_queue_are_both_named(rabbit: Rabbit) -> None:
+    """An application with another exchange and the same group or topic hears which two it is."""
+    topic, group = rabbit.name("orders"), rabbit.name("group")
+    first = rabbit.adapter()
+    await first.subscribe(topic, Inbox(), group)
+    await first.start()
+    for name in (group, rabbit.name("other")):  # the same queue, or only the same dead letters
+        second = RabbitMQAdapter(rabbit.url, f"{rabbit.exchange}2")
+        await second.subscribe(topic, Inbox(), name)
+        both = f"belongs to the exchange '{rabbit.exchange}'.*uses '{rabbit.exchange}2'"
+        with pytest.raises(TopologyError, match=both):
+            await second.start()
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(f"{rabbit.exchange}2")
+        await channel.exchange_delete(f"{rabbit.exchange}2.dlx")

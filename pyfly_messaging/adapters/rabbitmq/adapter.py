@@ -13,6 +13,7 @@ from pyfly_messaging.adapters.rabbitmq.link import Link
 from pyfly_messaging.adapters.rabbitmq.publisher import Publisher
 from pyfly_messaging.adapters.rabbitmq.strays import Strays
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
+from pyfly_messaging.adapters.rabbitmq.watch import Watch
 from pyfly_messaging.delivery.dead_letter import ORIGINAL_TOPIC
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle
@@ -94,16 +95,26 @@ class RabbitMQAdapter:
         self._publishing = Link(self._connector, "publishing")
         self._consuming = Link(self._connector, "consuming")
         self._topology = Topology(settings, self._policy)
+        self._watch = Watch(self._check)
+        self._listened: set[str] = set()
         self._publisher = Publisher(
             self._publishing,
             self._topology,
             self._timeouts.publish,
             mandatory=settings.unroutable == "raise",
+            listened=self._listened,
+            on_unbound=self._watch.nudge,
         )
         self._registry = Registry(self._publish_dead_letter)
         self._lifecycle = Lifecycle(self._open, self._close)
         strays = Strays(self._bury, self._policy)
-        self._consumers = Consumers(self._consuming, self._topology, strays, settings.prefetch)
+        self._consumers = Consumers(
+            self._consuming,
+            self._topology,
+            strays,
+            prefetch=settings.prefetch,
+            patience=self._timeouts.shutdown,
+        )
 
     async def publish(
         self,
@@ -188,6 +199,7 @@ class RabbitMQAdapter:
             self._registry.remove(subscription)
             await self._consumers.take_back(route)
             raise
+        self._listened.add(topic)
 
     async def start(self) -> None:
         """Connect, declare and consume; return when RabbitMQ says that every consumer is there.
@@ -213,7 +225,7 @@ class RabbitMQAdapter:
         )
         return Health(
             started=self._lifecycle.running,
-            publishing=self._lifecycle.running and self._publishing.current is not None,
+            publishing=self._lifecycle.running and self._publisher.is_open,
             consumers=tuple(consumers),
         )
 
@@ -227,17 +239,23 @@ class RabbitMQAdapter:
         # What waits in a queue comes at once, and its handlers may publish.
         await self._publisher.start()
         await self._consumers.start()
+        self._watch.start()
+
+    async def _check(self) -> bool:
+        return await self._consumers.check()
 
     async def _close(self) -> None:
         """Stop in the order that loses nothing, each step within what is left of the time."""
         shutdown = self._timeouts.shutdown
         farewells = min(_FAREWELLS, _FAREWELLS_SHARE * shutdown)
         handlers, farewell = Deadline(shutdown - farewells), farewells / 3
-        await self._consumers.stop(handlers, farewell)
+        self._watch.halt()
+        await self._consumers.stop(handlers, farewell, asyncio.current_task())
         self._publisher.halt()
         await self._publisher.flush(handlers.left())
         await self._consumers.close(farewell)
         await asyncio.gather(self._consuming.close(farewell), self._publishing.close(farewell))
+        await self._watch.halted(farewell)
 
     async def _in_time(self, starting: Coroutine[Any, Any, None]) -> None:
         """Run a start under the startup timeout."""

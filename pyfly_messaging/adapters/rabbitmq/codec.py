@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiormq import spec
 
+from pyfly_messaging.adapters.rabbitmq.deliveries import DELIVERY_COUNT
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.message import Message
 
@@ -29,9 +30,7 @@ logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
 KEY = "x-pyfly-key"
 _ESCAPE = "'"
-# Quorum queues add it to what they deliver again.
-_DELIVERY_COUNT = "x-delivery-count"
-_OURS = (KEY, _DELIVERY_COUNT)
+_OURS = (KEY, DELIVERY_COUNT)
 _PERSISTENT = 2
 # pamqp cuts longer names off without a word; AMQP 0-9-1 itself (4.2.5.5) allows no more either.
 LONGEST_NAME = 128
@@ -84,7 +83,7 @@ def decode(delivery: Delivery, topic: str) -> Message:
             if name == KEY:
                 key = _binary(value)
                 continue
-            if name == _DELIVERY_COUNT and isinstance(value, int):
+            if name == DELIVERY_COUNT and isinstance(value, int):
                 continue
             name = _unescaped(name)
         headers[name] = value if isinstance(value, str) else _text(value)

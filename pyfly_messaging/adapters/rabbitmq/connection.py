@@ -14,6 +14,7 @@ from aiormq.exceptions import ConnectionClosed, InvalidFrameError
 from yarl import URL
 
 from pyfly_messaging.adapters.rabbitmq import errors
+from pyfly_messaging.adapters.rabbitmq.client import Client
 from pyfly_messaging.adapters.rabbitmq.deliveries import Deliver, DeliveryChannel
 from pyfly_messaging.adapters.rabbitmq.errors import mapped_declaring
 from pyfly_messaging.adapters.rabbitmq.options import Options
@@ -50,9 +51,7 @@ class Connection:
 
     """
 
-    def __init__(
-        self, client: aiormq.Connection, transport: asyncio.WriteTransport, address: str
-    ) -> None:
+    def __init__(self, client: Client, transport: asyncio.WriteTransport, address: str) -> None:
         self._client = client
         self._transport = transport
         self._address = address
@@ -62,6 +61,19 @@ class Connection:
     def is_open(self) -> bool:
         """Whether nobody has noticed that it is lost."""
         return not self._client.is_closed
+
+    @property
+    def blocked(self) -> str | None:
+        """Why RabbitMQ takes no messages here at the moment, or None."""
+        return self._client.blocked
+
+    async def unblocked(self) -> None:
+        """Wait until RabbitMQ takes messages, or the connection is closed."""
+        await self._client.unblocked.wait()
+
+    def heard_of_since(self, moment: float) -> bool:
+        """Tell whether anything came from the broker since a moment of the loop's clock."""
+        return self._client.heard_of_since(moment)
 
     @property
     def room_for_headers(self) -> int:
@@ -98,6 +110,18 @@ class Connection:
         with mapped_declaring(f"consuming the queue {queue!r}", self._address):
             async with asyncio.timeout(_ANSWER):
                 return await channel.consume(queue)
+
+    async def raise_prefetch(self, channel: DeliveryChannel, queue: str, prefetch: int) -> str:
+        """Consume with room for more; return the tag of the consumer that has it."""
+        with mapped_declaring(f"consuming the queue {queue!r}", self._address):
+            async with asyncio.timeout(_ANSWER):
+                return await channel.raise_prefetch(queue, prefetch)
+
+    async def cancel(self, channel: DeliveryChannel, tag: str) -> None:
+        """End a consumer."""
+        with mapped_declaring("the end of a consumer", self._address):
+            async with asyncio.timeout(_ANSWER):
+                await channel.basic_cancel(tag)
 
     def on_close(self, call: Callable[[BaseException | None], None]) -> None:
         """Have ``call`` called with the cause when the connection is closed or lost."""
@@ -176,10 +200,10 @@ class Connector:
 
         """
         transports = Transports(encrypted=self._tls is not None, careful=careful)
-        client = aiormq.Connection(
+        client = Client(
             self._url(),
+            transports,
             context=self._tls,
-            transport_factory=transports,
             client_properties=self._options.client_properties(purpose),
             **self._options.socket,
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq import errors
+from pyfly_messaging.adapters.rabbitmq.served import Topics
 from pyfly_messaging.adapters.rabbitmq.session import Session
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
@@ -35,8 +36,8 @@ _FAREWELL = 5.0
 class QueueConsumer:
     """Consumes one queue for all its routes, whatever happens to its channel.
 
-    When a session is over its running handlers finish, without a deadline, before the next one
-    begins: so a handler does not run twice at once for a message that is delivered again.
+    When a session is over, the next one begins at once. Only the topics whose handlers still run
+    wait for these (see `Served`).
 
     Args:
         link: The connection that all consumers share.
@@ -44,17 +45,27 @@ class QueueConsumer:
         queue: The queue.
         strays: What to do with topics that nobody here listens to.
         prefetch: Messages that may be unacknowledged, unless the concurrency is higher.
+        patience: Seconds for a handler whose session is over.
 
     """
 
     def __init__(
-        self, link: Link, topology: Topology, queue: Queue, strays: Strays, prefetch: int
+        self,
+        link: Link,
+        topology: Topology,
+        queue: Queue,
+        strays: Strays,
+        *,
+        prefetch: int,
+        patience: float,
     ) -> None:
         self.queue = queue
         self._link = link
         self._topology = topology
         self._strays = strays
         self._least_prefetch = prefetch
+        self._patience = patience
+        self._topics = self._no_topics()
         self._routes: dict[str, Route] = {}
         self._session: Session | None = None
         self._next: asyncio.Future[Session] | None = None  # the session that runs, or will
@@ -86,6 +97,7 @@ class QueueConsumer:
         """Take a route out that could not be consumed, unless other handlers remain on it."""
         if not route.subscriptions and self._routes.get(route.topic) is route:
             del self._routes[route.topic]
+            self._topics.forget(route.topic)
 
     async def declare(self) -> None:
         """Declare the queue with its bindings and dead letters, unless it ends with the process.
@@ -110,6 +122,7 @@ class QueueConsumer:
         """
         self.last_error = None
         self._state = "reconnecting"
+        self._topics = self._no_topics()
         self._next = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(
             self._supervise(), name=f"pyfly rabbitmq consumer {self.queue.name}"
@@ -138,6 +151,7 @@ class QueueConsumer:
         self._state = "stopped"
         if self._supervisor is not None:
             self._supervisor.cancel()
+        self._topics.close()
         if self._session is not None:
             self._session.halt()
 
@@ -146,10 +160,28 @@ class QueueConsumer:
         if self._session is not None:
             await self._session.cancel(timeout)
 
-    async def drain(self, deadline: Deadline) -> None:
+    async def drain(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Let running handlers finish until the deadline, then cancel them."""
-        if self._session is not None:
-            await self._session.drain(deadline)
+        await self._topics.drain(deadline.left(), caller)
+
+    def unbound(self, why: str) -> None:
+        """Note that what is published does not come here."""
+        if self._state == "running":
+            self._state, self.last_error = "reconnecting", why
+
+    async def bind(self) -> None:
+        """Declare exchanges, dead letters and bindings again, wherever some were deleted.
+
+        Raises:
+            BrokerError: It was refused, or the connection was lost.
+
+        """
+        session = self._session
+        if session is None or self._next is None or not self._next.done() or session.over.done():
+            return  # the next session binds
+        await session.bind(tuple(self._routes.values()))
+        if not session.over.done() and self._state != "stopped":
+            self._state, self.last_error = "running", None
 
     async def close(self, timeout: float) -> None:
         """Acknowledge what is settled, hand back the rest, and forget the session."""
@@ -160,6 +192,7 @@ class QueueConsumer:
         session, self._session = self._session, None
         if session is not None:
             await session.close(timeout)
+        self._topics = self._no_topics()
         self._refuse(NotStartedError())
 
     def health(self) -> list[ConsumerHealth]:
@@ -171,7 +204,7 @@ class QueueConsumer:
                 group=route.group,
                 state=self._state,
                 assigned=self._assigned,
-                in_flight=0 if self._session is None else self._session.in_flight(route.topic),
+                in_flight=self._topics.in_flight(route.topic),
                 error=self._error,
             )
             for route in self._routes.values()
@@ -226,7 +259,12 @@ class QueueConsumer:
         """Consume until a session is over; return how many messages it settled."""
         connection = await self._link.connection()
         session = self._session = Session(
-            connection, self._topology, self.queue, self._strays, self._interrupted
+            connection,
+            self._topology,
+            self.queue,
+            self._topics,
+            strays=self._strays,
+            on_over=self._interrupted,
         )
         try:
             await session.open(tuple(self._routes.values()), self._prefetch())
@@ -244,9 +282,16 @@ class QueueConsumer:
         return session.settled
 
     async def _end(self, session: Session) -> None:
-        await session.drain()
+        self._topics.abandon()
         await session.close(_FAREWELL)
         self._session = None
+
+    def _no_topics(self) -> Topics:
+        return Topics(self._idle, self._patience, self._topology.source_of)
+
+    def _idle(self) -> None:
+        if self._session is not None:
+            self._session.idle()
 
     def _interrupted(self, cause: BaseException | None) -> None:
         """Note that nothing is consumed until the next session."""

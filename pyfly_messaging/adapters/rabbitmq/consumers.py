@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
+from typing import Any
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.consumer import QueueConsumer
@@ -12,8 +14,10 @@ from pyfly_messaging.adapters.rabbitmq.strays import Strays
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
-from pyfly_messaging.errors import BrokerUnavailableError
+from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
 from pyfly_messaging.health import ConsumerHealth
+
+logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
 # Before another try to declare a queue. Seconds.
 _PAUSE = 0.2
@@ -29,14 +33,24 @@ class Consumers:
         topology: Names and declares the queues.
         strays: What to do with topics that nobody here listens to.
         prefetch: Messages that a consumer may hold unacknowledged.
+        patience: Seconds for a handler whose channel has ended.
 
     """
 
-    def __init__(self, link: Link, topology: Topology, strays: Strays, prefetch: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        topology: Topology,
+        strays: Strays,
+        *,
+        prefetch: int,
+        patience: float,
+    ) -> None:
         self._link = link
         self._topology = topology
         self._strays = strays
         self._prefetch = prefetch
+        self._patience = patience
         self._by_queue: dict[str, QueueConsumer] = {}
         self._started = False
 
@@ -58,7 +72,14 @@ class Consumers:
             if self._started:
                 await consumer.extend(route)
             return
-        consumer = QueueConsumer(self._link, self._topology, queue, self._strays, self._prefetch)
+        consumer = QueueConsumer(
+            self._link,
+            self._topology,
+            queue,
+            self._strays,
+            prefetch=self._prefetch,
+            patience=self._patience,
+        )
         consumer.add(route)
         self._by_queue[queue.name] = consumer
         if self._started:
@@ -107,18 +128,52 @@ class Consumers:
                 return
             await asyncio.sleep(_PAUSE)
 
-    async def stop(self, handlers: Deadline, farewell: float) -> None:
-        """Begin nothing more, and let running handlers finish until their deadline.
+    async def check(self) -> bool:
+        """See that what is published comes here; declare again what somebody deleted.
 
-        They are drained in the very task that stops: so a handler that stops its own broker does
-        not wait for itself.
+        A binding that is not there cannot be asked for, so each is declared. An exchange that is
+        not there can, and until it is declared health says so.
+
+        Returns:
+            Whether all is as it should be now.
+
+        """
+        connection = self._link.current
+        if connection is None or not self._by_queue:
+            return True
+        async with connection.channel() as channel:
+            missing = await self._topology.missing_exchange(channel)
+        why = f"the exchange {missing!r} is missing"
+        if missing is not None:
+            logger.warning("RabbitMQ: %s; it is declared again, with its bindings", why)
+            for consumer in self:
+                consumer.unbound(why)
+        return all([await self._bind(consumer) for consumer in self])
+
+    async def _bind(self, consumer: QueueConsumer) -> bool:
+        try:
+            await consumer.bind()
+        except BrokerUnavailableError:
+            return True  # which its supervisor sees to
+        except BrokerError as error:
+            if consumer.last_error != str(error):
+                logger.warning("RabbitMQ: queue %s: %s", consumer.queue.name, error)
+            consumer.last_error = str(error)
+            return False
+        return True
+
+    async def stop(
+        self, handlers: Deadline, farewell: float, caller: asyncio.Task[Any] | None
+    ) -> None:
+        """Begin nothing more, and let running handlers finish until their deadline, all at once.
+
+        A handler that is the ``caller``, and so stops its own broker, is not waited for.
         """
         self._started = False
         for consumer in self:
             consumer.halt()
         await asyncio.gather(*(consumer.cancel(farewell) for consumer in self))
-        for consumer in self:
-            await consumer.drain(handlers)
+        await asyncio.gather(*(consumer.drain(handlers, caller) for consumer in self))
 
     async def close(self, farewell: float) -> None:
         """Acknowledge what is settled, and hand back the rest."""

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
 
 
+DELIVERY_COUNT = "x-delivery-count"
+"""A header that quorum queues add to what they deliver again."""
+
+
 @dataclass(slots=True)
 class Delivery:
     """A message as it arrived.
@@ -33,6 +37,12 @@ class Delivery:
     headers: dict[str, Any] | None
     body: bytes
     id: str | None = None
+
+    @property
+    def failures(self) -> int:
+        """How often it was delivered in vain before, to whomever; quorum queues count that."""
+        count = (self.headers or {}).get(DELIVERY_COUNT)
+        return count if isinstance(count, int) else 0
 
 
 Deliver = Callable[[Delivery], None]
@@ -76,6 +86,15 @@ class DeliveryChannel(Channel):
         await channel.open()
         await channel.basic_qos(prefetch_count=prefetch)
         return channel
+
+    async def raise_prefetch(self, queue: str, prefetch: int) -> str:
+        """Consume with room for more; return the tag of the consumer that has it.
+
+        A prefetch is a consumer's, from its beginning on. What the one before was given stays in
+        work; it has to be cancelled.
+        """
+        await self.basic_qos(prefetch_count=prefetch)
+        return await self.consume(queue)
 
     async def consume(self, queue: str) -> str:
         """Begin to consume; return the tag to cancel it by."""

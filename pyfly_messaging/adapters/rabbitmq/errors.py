@@ -8,6 +8,7 @@ that is not in it.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import struct
 from collections.abc import Iterator
@@ -102,6 +103,11 @@ _UNREADABLE = (
 # RabbitMQ's reply codes for credentials that it refuses, and for a virtual host that is not there
 # or not allowed.
 _REFUSALS = ((403,), (530,))
+# Two applications with exchanges of their own, and one queue.
+_OF_ANOTHER = re.compile(
+    r"arg 'x-dead-letter-exchange' for queue .* received (?:the value )?'([^']+)\.dlx'.*"
+    r" current is (?:the value )?'([^']+)\.dlx'"
+)
 # A durable classic queue whose node is down says NOT_FOUND; it comes back with the node.
 _COMES_BACK = "is down or inaccessible"
 
@@ -164,6 +170,15 @@ def declaring(error: BaseException, what: str, address: str) -> BrokerError:
             return AuthenticationError(
                 f"RabbitMQ at {address} does not allow {what}: {describe(error)};"
                 " give the user the permissions configure, write and read for it"
+            )
+        case Kind.TOPOLOGY | Kind.UNUSABLE if (both := _OF_ANOTHER.search(str(error))) is not None:
+            ours, theirs = both.groups()
+            return TopologyError(
+                f"RabbitMQ at {address} refuses {what}: it belongs to the exchange"
+                f" {theirs!r}, and this application uses"
+                f" {ours!r} (rabbitmq.exchange-name): queues are named after"
+                " groups and topics, not after exchanges; use one exchange, or a virtual host for"
+                " each, or other names of groups and topics"
             )
         case Kind.TOPOLOGY | Kind.UNUSABLE:
             return TopologyError(

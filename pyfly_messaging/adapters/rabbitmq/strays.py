@@ -15,11 +15,15 @@ from pyfly_messaging.policy import ListenerPolicy
 logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
 HAND_BACKS = 5
-"""How often a message is handed back before it is dead-lettered."""
+"""How often a message is handed back before it is dead-lettered when nobody else consumes the
+queue: half a minute."""
 
-PAUSE = 1.0
-"""Seconds before it is handed back: a process that knows its topic may take it then."""
+HAND_BACKS_AT_MOST = 15
+"""The same while others do: ten minutes. It is below the delivery limit of quorum queues, so that
+the dead letter can say why."""
 
+# Seconds before it is handed back: a process that knows its topic may take it then. They double.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 # How many different messages are counted; the oldest are forgotten, and counted anew.
 _COUNTED = 10_000
 # What leaves room for ".dlt" in the name of a topic.
@@ -45,36 +49,46 @@ class Strays:
         self._bury = bury
         self._policy = policy
         self._seen: OrderedDict[tuple[str, str | int], int] = OrderedDict()
+        self._told: set[str] = set()
 
-    def spent(self, message: Message, message_id: str | None) -> bool:
-        """Count a message that arrived; tell whether it was handed back often enough.
+    def count(self, message: Message, message_id: str | None) -> int:
+        """Count a message that arrived; return how often it has come before.
 
         Without an id, which only other clients leave out, messages that are alike count as one.
         """
         place = (message.topic, message_id or hash((message.value, message.key)))
-        count = self._seen.pop(place, 0)
-        if count >= HAND_BACKS:
-            return True
-        if count == 0:
-            logger.warning(
-                "RabbitMQ: no handler of this process listens to topic %r, whose messages are in"
-                " its queue; handed back to the others",
-                message.topic,
-            )
-        self._seen[place] = count + 1
+        before = self._seen.pop(place, 0)
+        self._seen[place] = before + 1
         if len(self._seen) > _COUNTED:
             self._seen.popitem(last=False)
-        return False
+        self._tell(
+            message.topic,
+            logging.WARNING,
+            f"no handler of this process listens to topic {message.topic!r}, whose messages are in"
+            " its queue; they are handed back to others, and dead-lettered when nobody takes them",
+        )
+        return before
 
-    async def bury(self, message: Message, group: str | None) -> None:
-        """Dead-letter a message, and return when that is confirmed."""
+    async def bury(self, message: Message, group: str | None, times: int) -> None:
+        """Dead-letter a message that came ``times`` before; return when that is confirmed."""
         topic = dead_letter_topic(message.topic, self._policy)
         error = TopologyError(
-            f"no handler listens to topic {message.topic!r}; handed back {HAND_BACKS} times"
+            f"no handler listens to topic {message.topic!r}; handed back {times} times"
         )
-        letter = dead_letter(message, topic, group=group, attempts=HAND_BACKS, error=error)
+        letter = dead_letter(message, topic, group=group, attempts=times, error=error)
         await self._bury(letter, message.topic)
-        logger.error("RabbitMQ: message dead-lettered to %s: %s", topic, error)
+        self._tell(f" {topic}", logging.ERROR, f"messages are dead-lettered to {topic}: {error}")
+
+    def _tell(self, what: str, level: int, text: str) -> None:
+        """Log once for each topic: there may be a whole queue of its messages."""
+        if what not in self._told:
+            self._told.add(what)
+            logger.log(level, "RabbitMQ: %s", text)
+
+
+def pause(times: int) -> float:
+    """Return the seconds before a message is handed back that came ``times`` before."""
+    return min(_FIRST_PAUSE * 2.0 ** min(times, 10), _LONGEST_PAUSE)
 
 
 def dead_letter_topic(routing_key: str, policy: ListenerPolicy) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq.errors import mapped_declaring
 from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.errors import TopologyError
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
@@ -112,6 +113,22 @@ class Topology:
         for exchange in (self.exchange, self.dead_letter_exchange):
             with mapped_declaring(f"the exchange {exchange!r}", self.address):
                 await channel.exchange_declare(exchange, exchange_type="direct", durable=True)
+
+    async def missing_exchange(self, channel: AbstractChannel) -> str | None:
+        """Return the first exchange that is not there; RabbitMQ then closes the channel."""
+        for exchange in (self.exchange, self.dead_letter_exchange):
+            try:
+                with mapped_declaring(f"the exchange {exchange!r}", self.address):
+                    await channel.exchange_declare(exchange, passive=True)
+            except TopologyError:
+                return exchange
+        return None
+
+    async def consumers(self, channel: AbstractChannel, queue: str) -> int:
+        """Return how many consumers a queue has, in whatever process."""
+        with mapped_declaring(f"the queue {queue!r}", self.address):
+            declared = await channel.queue_declare(queue, passive=True)
+        return declared.consumer_count or 0
 
     async def declare(self, channel: AbstractChannel, queue: Queue) -> str:
         """Declare a queue and return its name."""

@@ -16,6 +16,9 @@ from yarl import URL
 
 from pyfly_messaging.adapters.rabbitmq.mending import MendingReader
 
+# What may be written and not taken by the network before what follows waits. Bytes.
+_CONGESTED = 1024 * 1024
+
 _HEAD = struct.Struct(">BHI")  # of an AMQP frame: its type, its channel, its length
 
 
@@ -40,6 +43,16 @@ class Transports(TransportFactory):
         """The socket, once `create` has made it."""
         assert self._writer is not None  # noqa: S101 - see above
         return self._writer.transport
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether much is written that the network has not taken."""
+        return self.transport.get_write_buffer_size() > _CONGESTED
+
+    async def drained(self) -> None:
+        """Wait until the network has taken most of it."""
+        assert self._writer is not None  # noqa: S101 - see above
+        await self._writer.drain()
 
     async def create(
         self, url: URL, **kwargs: Any
