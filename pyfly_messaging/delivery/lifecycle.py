@@ -26,11 +26,12 @@ class Lifecycle:
         self._open = open_
         self._close = close
         self._clean = True
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Open, unless it is open. What a failed or cancelled start left is closed again."""
-        async with self._lock:
+        async with self._turn():
             if self.running:
                 return
             if not self._clean:  # a stop was cancelled on the way
@@ -45,9 +46,15 @@ class Lifecycle:
 
     async def stop(self) -> None:
         """Close what is open. A stop that was cancelled is finished by the next one."""
-        async with self._lock:
+        async with self._turn():
             if not self._clean:
                 await self._finish()
+
+    def _turn(self) -> asyncio.Lock:
+        """Return the lock of this event loop: one that was waited for serves no other."""
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop, self._lock = loop, asyncio.Lock()
+        return self._lock
 
     async def _finish(self) -> None:
         try:

@@ -11,7 +11,10 @@ from pyfly_messaging.delivery.subscription import Subscription
 
 
 class Registry:
-    """One `Route` for each (topic, group), in the order in which they came.
+    """The routes in the order in which they came: one for each (topic, group).
+
+    Without a group every handler has a route of its own. So each gets every message, at its own
+    pace: neither its slowness nor its retries hold up the others.
 
     Args:
         publish_dead_letter: How the broker publishes a dead letter and has it confirmed.
@@ -27,10 +30,10 @@ class Registry:
     ) -> None:
         self._publish_dead_letter = publish_dead_letter
         self._on_spent = on_spent
-        self._routes: dict[tuple[str, str | None], Route] = {}
+        self._routes: list[Route] = []
 
     def __iter__(self) -> Iterator[Route]:
-        return iter(tuple(self._routes.values()))
+        return iter(tuple(self._routes))
 
     def add(self, subscription: Subscription) -> tuple[Route, bool]:
         """Add a subscription.
@@ -42,19 +45,25 @@ class Registry:
             ValueError: The same handler listens to this topic in this group already.
 
         """
-        place = (subscription.topic, subscription.group)
-        route = self._routes.get(place)
-        new = route is None
-        if route is None:
-            route = Route(*place)
+        topic, group = subscription.topic, subscription.group
+        alike = [route for route in self._routes if (route.topic, route.group) == (topic, group)]
+        if any(
+            each.handler == subscription.handler for route in alike for each in route.subscriptions
+        ):
+            raise ValueError(
+                f"handler {subscription.name!r} already listens to topic {topic!r} in group"
+                f" {group!r}"
+            )
+        new = group is None or not alike
+        route = Route(topic, group) if new else alike[0]
         route.add(Settlement(subscription, self._publish_dead_letter, on_spent=self._on_spent))
-        self._routes[place] = route
+        if new:
+            self._routes.append(route)
         return route, new
 
     def remove(self, subscription: Subscription) -> None:
         """Take a subscription back whose consumer could not be started."""
-        place = (subscription.topic, subscription.group)
-        route = self._routes[place]
+        route = next(route for route in self._routes if subscription in route.subscriptions)
         route.remove(subscription)
         if not route.subscriptions:
-            del self._routes[place]
+            self._routes.remove(route)

@@ -139,3 +139,22 @@ async def test_a_start_after_a_cancelled_stop() -> None:
     await connection.lifecycle.start()
     assert connection.log == ["close", "close", "closed", "open", "opened"]
     assert connection.runs()
+
+
+def test_another_event_loop() -> None:
+    """What was started and stopped by several at once starts again on another event loop."""
+    log: list[str] = []
+
+    async def note(what: str) -> None:
+        log.append(what)
+        await asyncio.sleep(0)
+
+    lifecycle = Lifecycle(lambda: note("open"), lambda: note("close"))
+
+    async def crowd() -> None:
+        await asyncio.gather(*(lifecycle.start() for _ in range(3)))
+        await asyncio.gather(*(lifecycle.stop() for _ in range(3)))
+
+    asyncio.run(crowd())
+    asyncio.run(crowd())
+    assert log == ["open", "close"] * 2

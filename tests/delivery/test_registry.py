@@ -38,14 +38,32 @@ def test_a_route_for_each_topic_and_group() -> None:
     assert [route.name for route in registry] == ["first, third", "second", "fourth", "fifth"]
 
 
+def test_without_a_group_every_handler_has_a_route_of_its_own() -> None:
+    """Handlers without a group have nothing in common but the topic, and are taken back alone."""
+    registry = Registry(nowhere)
+    mine = subscription(one, group=None, name="mine", concurrency=3)
+    yours = subscription(other, group=None, name="yours")
+    assert [registry.add(each)[1] for each in (mine, yours)] == [True, True]
+    assert [(route.name, route.concurrency) for route in registry] == [("mine", 3), ("yours", 1)]
+    registry.remove(mine)
+    assert [route.name for route in registry] == ["yours"]
+
+
 @pytest.mark.parametrize("group", ["group", None])
 def test_the_same_handler_twice_is_refused(group: str | None) -> None:
-    """A handler cannot listen twice to one topic in one group; the first one stays."""
+    """A handler cannot listen twice to one topic in one group, as a bound method neither."""
+
+    class Service:
+        async def on_order(self, message: Message) -> None:
+            """Do nothing."""
+
+    service = Service()
     registry = Registry(nowhere)
-    registry.add(subscription(one, group=group, name="mine"))
+    registry.add(subscription(service.on_order, group=group, name="mine"))
     with pytest.raises(ValueError, match="'mine' already listens to topic 'orders' in group"):
-        registry.add(subscription(one, group=group, name="mine"))
+        registry.add(subscription(service.on_order, group=group, name="mine"))
     assert [route.name for route in registry] == ["mine"]
+    registry.add(subscription(Service().on_order, group=group, name="another instance's"))
 
 
 def test_a_subscription_can_be_taken_back() -> None:

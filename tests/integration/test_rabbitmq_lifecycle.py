@@ -606,8 +606,8 @@ async def test_more_prefetch_keeps_a_queue_of_this_process(rabbit: Rabbit) -> No
     gate = Gate()
     await broker.subscribe(topic, gate, policy=QUICK.replace(concurrency=5))
     await broker.publish_many([Message(topic, b"")] * 9)
-    await eventually(lambda: broker.health().consumers[0].in_flight == 5)
-    assert broker.health().consumers[0].assigned == (before,)
+    await eventually(lambda: broker.health().consumers[1].in_flight == 5)
+    assert [each.assigned for each in broker.health().consumers] == [(before,)] * 2
     gate.open.set()
     await eventually(lambda: len(gate.finished) == 9)
 

@@ -27,6 +27,8 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (delivery.ExceedsConcurrency, "test_concurrency_is_not_exceeded"),
     (delivery.IgnoresGroups, "test_group_shares_messages_in_turn"),
     (delivery.SharesWithoutGroup, "test_every_listener_without_group_gets_every_message"),
+    (delivery.CallsOneAfterTheOther, "test_listeners_without_group_do_not_wait_for_each_other"),
+    (delivery.RaisesConcurrency, "test_concurrency_of_one_listener_in_a_group"),
     (failure.RetriesEveryHandler, "test_only_the_failed_handler_is_retried"),
     (failure.SwallowsErrors, "test_failed_attempt_is_repeated"),
     (failure.DropsWhatIsSpent, "test_dead_letter_is_the_message_unchanged"),

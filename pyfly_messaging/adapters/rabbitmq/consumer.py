@@ -66,7 +66,7 @@ class QueueConsumer:
         self._least_prefetch = prefetch
         self._patience = patience
         self._topics = self._no_topics()
-        self._routes: dict[str, Route] = {}
+        self._routes: list[Route] = []
         self._session: Session | None = None
         self._next: asyncio.Future[Session] | None = None  # the session that runs, or will
         self._supervisor: asyncio.Task[None] | None = None
@@ -85,19 +85,21 @@ class QueueConsumer:
             ValueError: Another group's route of the same topic would share the queue.
 
         """
-        known = self._routes.setdefault(route.topic, route)
-        if known is not route:
-            raise ValueError(
-                f"group {route.group!r} and group {known.group!r} would share the queue"
-                f" {self.queue.name!r} for topic {route.topic!r}, and each get half of its"
-                " messages: choose another group"
-            )
+        for known in self._routes:
+            if known.topic == route.topic and known.group != route.group:
+                raise ValueError(
+                    f"group {route.group!r} and group {known.group!r} would share the queue"
+                    f" {self.queue.name!r} for topic {route.topic!r}, and each get half of its"
+                    " messages: choose another group"
+                )
+        if route not in self._routes:
+            self._routes.append(route)
 
     def remove(self, route: Route) -> None:
         """Take a route out that could not be consumed, unless other handlers remain on it."""
-        if not route.subscriptions and self._routes.get(route.topic) is route:
-            del self._routes[route.topic]
-            self._topics.forget(route.topic)
+        if not route.subscriptions and route in self._routes:
+            self._routes.remove(route)
+            self._topics.forget(route)
 
     async def declare(self) -> None:
         """Declare the queue with its bindings and dead letters, unless it ends with the process.
@@ -110,7 +112,7 @@ class QueueConsumer:
         if self.queue.own:
             return
         async with connection.channel() as channel:
-            await self._topology.declare_all(channel, self.queue, tuple(self._routes.values()))
+            await self._topology.declare_all(channel, self.queue, tuple(self._routes))
 
     async def start(self) -> None:
         """Begin to consume; return when it does.
@@ -179,7 +181,7 @@ class QueueConsumer:
         session = self._session
         if session is None or self._next is None or not self._next.done() or session.over.done():
             return  # the next session binds
-        await session.bind(tuple(self._routes.values()))
+        await session.bind(tuple(self._routes))
         if not session.over.done() and self._state != "stopped":
             self._state, self.last_error = "running", None
 
@@ -204,10 +206,10 @@ class QueueConsumer:
                 group=route.group,
                 state=self._state,
                 assigned=self._assigned,
-                in_flight=self._topics.in_flight(route.topic),
+                in_flight=self._topics.in_flight(route),
                 error=self._error,
             )
-            for route in self._routes.values()
+            for route in self._routes
         ]
 
     @property
@@ -223,7 +225,7 @@ class QueueConsumer:
         return (self._session.queue,)
 
     def _prefetch(self) -> int:
-        return max((self._least_prefetch, *(r.concurrency for r in self._routes.values())))
+        return max((self._least_prefetch, *(r.concurrency for r in self._routes)))
 
     async def _running(self) -> Session:
         """Return the session that consumes, as soon as there is one."""
@@ -267,7 +269,7 @@ class QueueConsumer:
             on_over=self._interrupted,
         )
         try:
-            await session.open(tuple(self._routes.values()), self._prefetch())
+            await session.open(tuple(self._routes), self._prefetch())
         except Exception:
             await self._end(session)
             raise

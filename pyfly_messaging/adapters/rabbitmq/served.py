@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class Served:
-    """One topic: its lanes, and those that come after them.
+    """One route: its lanes, and those that come after them.
 
     Lanes are for one channel and one concurrency. When either ends, the handlers that run in them
     finish before the next lanes begin, and what arrives meanwhile waits: so the order holds, no
     more handlers run than there may, and none twice at once for a message that is delivered again.
-    Other topics of the queue go on.
+    Other routes of the queue go on.
 
     Args:
         route: The handlers.
-        on_idle: Called when nothing of the topic is in work.
+        on_idle: Called when nothing of the route is in work.
         patience: Seconds for a handler whose channel has ended; after them it is cancelled.
 
     """
@@ -115,8 +115,34 @@ class Served:
             self._lanes.submit(batch)
 
 
+class _Shares:
+    """Counts who has settled the messages that several listeners get; the last one settles them.
+
+    Args:
+        settle: Settles a message.
+
+    """
+
+    def __init__(self, settle: Callable[[int], None]) -> None:
+        self._settle = settle
+        self._left: dict[int, int] = {}
+
+    def expect(self, tags: Sequence[int], listeners: int) -> None:
+        """Take messages that so many listeners get."""
+        self._left |= dict.fromkeys(tags, listeners)
+
+    def settle(self, tag: int) -> None:
+        """Note that one of the listeners has settled a message."""
+        self._left[tag] -= 1
+        if not self._left[tag]:
+            del self._left[tag]
+            self._settle(tag)
+
+
 class Topics:
     """What a queue is consumed for, from one start to the next stop.
+
+    A topic has one route; without a group it has one for each handler, which all get its messages.
 
     Args:
         on_idle: Called when nothing of any topic is in work.
@@ -124,7 +150,7 @@ class Topics:
         source_of: Returns the topic whose dead letters a topic carries, if it does.
 
     Attributes:
-        served: The topics, by name.
+        served: The routes of each topic.
         dead_letters: The topics that carry dead letters, by whose they are.
 
     """
@@ -135,52 +161,83 @@ class Topics:
         patience: float,
         source_of: Callable[[str], str | None],
     ) -> None:
-        self.served: dict[str, Served] = {}
+        self.served: dict[str, list[Served]] = {}
         self.dead_letters: dict[str, str] = {}
         self._on_idle = on_idle
         self._patience = patience
         self._source_of = source_of
+        self._shares: dict[str, _Shares] = {}  # of the topics with several routes
 
     @property
     def group(self) -> str | None:
         """The group that they have in common."""
-        return next((served.route.group for served in self.served.values()), None)
+        return next((served.route.group for served in self._all()), None)
 
-    def in_flight(self, topic: str) -> int:
-        """Return how many messages of a topic are in work."""
-        served = self.served.get(topic)
+    def in_flight(self, route: Route) -> int:
+        """Return how many messages of a route are in work."""
+        served = self._served(route)
         return 0 if served is None else served.in_flight
 
-    def serve(self, route: Route) -> bool:
-        """Have lanes for a route, as many as it wants now; tell whether it is a new one."""
-        if (served := self.served.get(route.topic)) is not None:
+    def serve(self, route: Route) -> None:
+        """Have lanes for a route, as many as it wants now."""
+        if (served := self._served(route)) is not None:
             served.widen()
-            return False
-        self.served[route.topic] = Served(route, self.tell_idle, self._patience)
+            return
+        served = Served(route, self.tell_idle, self._patience)
+        self.served.setdefault(route.topic, []).append(served)
         if (source := self._source_of(route.topic)) is not None:
             self.dead_letters[source] = route.topic
-        return True
 
-    def forget(self, topic: str) -> None:
-        """Take out a topic that could not be consumed, if it is there."""
-        if (served := self.served.pop(topic, None)) is not None:
+    def submit(
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        tags: Sequence[int],
+        settle: Callable[[int], None],
+    ) -> None:
+        """Take messages of a topic that arrived together on one channel."""
+        first, *others = self.served[topic]
+        if others:
+            shares = self._shares.get(topic)
+            if shares is None:
+                shares = self._shares[topic] = _Shares(settle)
+            shares.expect(tags, 1 + len(others))
+            settle = shares.settle
+        for served in others:
+            served.submit([message.with_own_headers() for message in messages], tags, settle)
+        first.submit(messages, tags, settle)
+
+    def forget(self, route: Route) -> None:
+        """Take out a route that could not be consumed, if it is there."""
+        if (served := self._served(route)) is not None:
             served.close()
+            self.served[route.topic].remove(served)
+            if not self.served[route.topic]:
+                del self.served[route.topic]
 
     def abandon(self) -> None:
         """Forget what is not settled: it comes again on another channel."""
-        for served in self.served.values():
+        self._shares.clear()
+        for served in self._all():
             served.abandon()
 
     def close(self) -> None:
         """Begin nothing more."""
-        for served in self.served.values():
+        for served in self._all():
             served.close()
 
     async def drain(self, timeout: float, caller: asyncio.Task[Any] | None) -> None:
         """Let running handlers finish for ``timeout`` seconds, then cancel them."""
-        await asyncio.gather(*(s.drain(timeout, caller) for s in tuple(self.served.values())))
+        await asyncio.gather(*(served.drain(timeout, caller) for served in self._all()))
 
     def tell_idle(self) -> None:
         """Call ``on_idle`` if nothing is in work."""
-        if not any(served.in_flight for served in self.served.values()):
+        if not any(served.in_flight for served in self._all()):
             self._on_idle()
+
+    def _served(self, route: Route) -> Served | None:
+        of_topic = self.served.get(route.topic, ())
+        return next((served for served in of_topic if served.route is route), None)
+
+    def _all(self) -> list[Served]:
+        return [served for of_topic in self.served.values() for served in of_topic]

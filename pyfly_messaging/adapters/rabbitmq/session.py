@@ -106,14 +106,16 @@ class Session:
             BrokerError: It was refused, or the connection was lost.
 
         """
-        new = self._topics.serve(route)
+        if new := route.topic not in self._topics.served:
+            self._topics.serve(route)  # before the first message comes
         try:
             await self._make_room(prefetch)
             await self._bind((route,))
         except BaseException:
             if new:
-                self._topics.forget(route.topic)
+                self._topics.forget(route)
             raise
+        self._topics.serve(route)
 
     async def bind(self, routes: Iterable[Route]) -> None:
         """Declare exchanges, dead letters and bindings again, wherever some were deleted.
@@ -209,7 +211,7 @@ class Session:
             batch[0].append(message)
             batch[1].append(tag)
         for topic, (messages, tags) in batches.items():
-            served[topic].submit(messages, tags, receipts.settle)
+            self._topics.submit(topic, messages, tags, receipts.settle)
 
     def _topic_of(self, delivery: Delivery) -> str:
         """Return the topic of a message whose routing key does not tell.

@@ -122,6 +122,21 @@ class GroupCases(Stage):
         await quick.handled(3)
         assert slow.done == []
 
+    @case()
+    async def test_listeners_without_group_do_not_wait_for_each_other(self) -> None:
+        """A listener without a group that is slow holds up no other one of the topic."""
+        broker, topic, gate = self.broker(), self.name(), self.gate()
+        slow, quick = self.probe(lambda _: gate.wait()), self.probe()
+        await broker.subscribe(topic, slow)
+        await broker.subscribe(topic, quick)
+        await self.start(broker)
+        await self.hand_over(broker, topic, b"1", b"2", b"3")
+        await quick.handled(3)
+        assert slow.done == []
+        gate.set()
+        await slow.handled(3)
+        assert slow.values == quick.values == [b"1", b"2", b"3"]
+
     @case("groups_across_instances")
     async def test_instances_share_a_group(self) -> None:
         """Of the instances of a group exactly one gets each message."""

@@ -107,6 +107,21 @@ class OrderCases(Stage):
         await triple.handled(6)
         assert (single.most, triple.most) == (1, 3)
 
+    @case("policies")
+    async def test_concurrency_of_one_listener_in_a_group(self) -> None:
+        """Listeners that share a group each keep to their own concurrency."""
+        broker, topic, group = self.broker(), self.name(), self.name("group")
+        single, five = (self.probe(lambda _: asyncio.sleep(0.002)) for _ in range(2))
+        await self.listen(broker, topic, single, group, policy=QUICK)
+        policy = QUICK.replace(concurrency=5)
+        await self.listen(broker, topic, five, group, policy=policy)
+        await self.start(broker)
+        for number in range(20):
+            await self.hand_over(broker, topic, b"%d" % number, key=_KEYS[number % len(_KEYS)])
+        await single.handled(10)
+        await five.handled(10)
+        assert single.most == 1
+
     @case("key_order")
     async def test_order_of_each_key_at_higher_concurrency(self) -> None:
         """With a concurrency of 4 messages with the same key stay in order, whatever each takes."""

@@ -48,6 +48,22 @@ class TestGroups:
         assert [service.values for service in services] == [["1", "2"]] * 5
 
     @on_virtual_time
+    async def test_without_a_group_nobody_waits_for_another(self) -> None:
+        """A handler without a group goes on while another waits for its next attempt."""
+        slow, quick = Service(fails(ValueError())), Service()
+        async with running() as broker:
+            waits = policy(retry_delay=10.0)
+            await broker.subscribe("orders", slow.on_message, policy=waits)
+            await broker.subscribe("orders", quick.on_message)
+            publishing = asyncio.create_task(
+                broker.publish_many([Message("orders", b"1"), Message("orders", b"2")])
+            )
+            await asyncio.sleep(5)
+            assert (slow.values, quick.values) == (["1"], ["1", "2"])
+            await publishing
+        assert slow.values == ["1", "1", "2"]
+
+    @on_virtual_time
     async def test_topics_are_apart(self) -> None:
         """A handler gets the messages of its topic only."""
         orders, refunds = Service(), Service()

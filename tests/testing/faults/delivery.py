@@ -100,6 +100,34 @@ class SharesWithoutGroup(Fault):
         return group or "none"
 
 
+class CallsOneAfterTheOther(Fault):
+    """Calls the listeners of a topic without a group one after the other."""
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self._listeners: dict[str, list[MessageHandler]] = {}
+
+    async def subscribe(
+        self,
+        topic: str,
+        handler: MessageHandler,
+        group: str | None = None,
+        *,
+        policy: ListenerPolicy | None = None,
+        name: str | None = None,
+    ) -> None:
+        listeners = self._listeners.setdefault(topic, [])
+        listeners.append(handler)
+        if len(listeners) > 1:
+            return
+
+        async def call_each(message: Message) -> None:
+            for listener in listeners:
+                await listener(message)
+
+        await self.inner.subscribe(topic, call_each, group, policy=policy, name=name)
+
+
 class IsAloneInItsGroup(Fault):
     """Takes the same group of another instance for another group."""
 
@@ -141,6 +169,13 @@ class ExceedsConcurrency(Fault):
 
     def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
         return policy.replace(concurrency=policy.concurrency + 4 * (policy.concurrency > 1))
+
+
+class RaisesConcurrency(Fault):
+    """Gives every listener the concurrency of the most concurrent one."""
+
+    def policy(self, policy: ListenerPolicy) -> ListenerPolicy:
+        return policy.replace(concurrency=5)
 
 
 class PutsBackAtStop(Fault):
