@@ -3,9 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiormq
 import pytest
+from aiormq.channel import Channel
 
 from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq.codec import decode
@@ -229,6 +231,28 @@ async def test_a_message_that_is_refused_fails_alone(rabbit: Rabbit) -> None:
     with pytest.raises(PublishError, match="message size"):
         raise outcomes[10]  # type: ignore[misc]
     await inbox.has({str(n).encode() for n in range(20)})
+
+
+async def test_a_confirmed_message_is_confirmed_whatever_its_channel_does_then(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that was sent alone raises nothing when its channel cannot be closed any more."""
+    broker = rabbit.adapter(unroutable="drop")
+    await broker.start()
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(rabbit.exchange)
+    closed, closes = list[Channel](), Channel.close
+
+    async def close(self: Channel, *args: Any, **kwargs: Any) -> None:
+        await closes(self, *args, **kwargs)
+        if self.publisher_confirms:
+            closed.append(self)
+            raise aiormq.exceptions.ConnectionClosed(320, "lost at this moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Channel, "close", close)
+        await broker.publish(rabbit.name("nobody"), b"value")
+    assert closed
 
 
 async def test_publish_many_names_what_was_not_taken(rabbit: Rabbit) -> None:

@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
+from pyfly_messaging.adapters.rabbitmq.topology import Topology
+from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import (
     AuthenticationError,
     BatchPublishError,
@@ -184,6 +187,106 @@ async def test_a_refused_subscription_is_taken_back(rabbit: Rabbit) -> None:
     await broker.subscribe(other, inbox, group)
     await broker.publish(other, b"value")
     await inbox.take(1)
+
+
+async def test_what_came_for_a_refused_subscription_goes_back(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that come before a subscription is refused are there for the next one."""
+    topic, group, other = rabbit.name("a"), rabbit.name("group"), rabbit.name("b")
+    before, broker = rabbit.adapter(), rabbit.adapter()
+    await before.subscribe(other, Inbox(), group)
+    await before.start()
+    await before.stop()
+    await broker.subscribe(topic, Inbox(), group)
+    await broker.start()
+    await rabbit.delete(f"pyfly.{other}.dlt")
+    async with rabbit.channel() as channel:
+        await channel.queue_declare(f"pyfly.{other}.dlt")
+    binding = Held(monkeypatch, "bind")
+    gate, inbox, values = Gate(), Inbox(), {b"0", b"1", b"2"}
+    subscribing = asyncio.create_task(broker.subscribe(other, gate, group))
+    await binding.entered.wait()
+    await broker.publish_many(Message(other, value) for value in sorted(values))
+    await gate.entered.wait()
+    binding.go.set()
+    with pytest.raises(TopologyError):
+        await subscribing
+    assert [h.topic for h in broker.health().consumers] == [topic]
+    gate.open.set()
+    await rabbit.delete(f"pyfly.{other}.dlt")
+    await broker.subscribe(other, inbox, group)
+    await inbox.has(values)
+    assert gate.finished == [], "its handler was ended with it"
+
+
+async def test_a_subscription_that_a_stop_overtakes_is_refused(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscribe that is under way while the broker stops raises NotStartedError."""
+    topic, group, other, inbox = rabbit.name("a"), rabbit.name("group"), rabbit.name("b"), Inbox()
+    broker = rabbit.adapter()
+    await broker.subscribe(topic, inbox, group)
+    await broker.start()
+    binding = Held(monkeypatch, "bind")
+    subscribing = asyncio.create_task(broker.subscribe(other, inbox, group))
+    await binding.entered.wait()
+    await broker.stop()
+    binding.go.set()
+    with pytest.raises(NotStartedError):
+        await subscribing
+    await broker.start()
+    assert [h.topic for h in broker.health().consumers] == [topic]
+
+
+async def test_a_subscription_that_is_cancelled_while_its_queue_comes_back_disturbs_nobody(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue's consumer comes back at the first try, without the topic that was given up."""
+    topic, group, other, inbox = rabbit.name("a"), rabbit.name("group"), rabbit.name("b"), Inbox()
+    broker = rabbit.adapter()
+    await broker.subscribe(topic, inbox, group)
+    await broker.start()
+
+    def both(routes: tuple[Route, ...]) -> bool:
+        if len(routes) < 2:
+            raise BrokerUnavailableError("not yet", address="", attempts=1)
+        return True
+
+    declaring = Held(monkeypatch, "declare_all", when=lambda args: both(args[-1]))
+    await rabbit.delete(group)
+    await eventually(lambda: not broker.health().healthy)
+    subscribing = asyncio.create_task(broker.subscribe(other, inbox, group))
+    await declaring.entered.wait()
+    subscribing.cancel()
+    await asyncio.wait((subscribing,))
+    with caught_logs("pyfly_messaging.rabbitmq") as log:
+        declaring.go.set()
+        await eventually(lambda: broker.health().healthy)
+    assert log.text == ""
+    await broker.publish(topic, b"value")
+    await inbox.take(1)
+
+
+class Held:
+    """One method of `Topology`, whose call waits until it is let."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        when: Callable[[tuple[Any, ...]], bool] = lambda _: True,
+    ) -> None:
+        self.entered, self.go = asyncio.Event(), asyncio.Event()
+        method = getattr(Topology, name)
+
+        async def held(*args: Any) -> Any:
+            if not self.go.is_set() and when(args):
+                self.entered.set()
+                await self.go.wait()
+            return await method(*args)
+
+        monkeypatch.setattr(Topology, name, held)
 
 
 async def test_the_same_handler_twice_is_refused(rabbit: Rabbit) -> None:
@@ -674,8 +777,8 @@ def test_a_broker_serves_one_event_loop_after_the_other(rabbitmq: RabbitCluster)
         await broker.start()
         publisher = broker._publisher
         # Publishes that meet at a channel that has to be opened, and at the flush of the stop.
-        assert publisher._channel is not None
-        await publisher._channel.close()
+        assert publisher._sender._channel is not None
+        await publisher._sender._channel.close()
         many = [asyncio.create_task(broker.publish(topic, b"v")) for _ in range(100)]
         await asyncio.sleep(0)
         if last:

@@ -268,7 +268,7 @@ class RabbitMQAdapter:
     def _unreachable(self) -> BrokerUnavailableError:
         links = (self._consuming, self._publishing)
         failures = [link.failure for link in links if link.failure is not None]
-        reasons = [c.last_error for c in self._consumers if c.last_error is not None]
+        reasons = [why for c in self._consumers if (why := c.standing.last_error) is not None]
         if failures:
             reason = errors.describe(failures[0].__cause__ or failures[0])
         else:

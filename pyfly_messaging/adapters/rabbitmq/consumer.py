@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.served import Topics
 from pyfly_messaging.adapters.rabbitmq.session import Session
+from pyfly_messaging.adapters.rabbitmq.standing import Standing
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
-from pyfly_messaging.errors import (
-    BrokerError,
-    BrokerUnavailableError,
-    NotStartedError,
-)
-from pyfly_messaging.health import ConsumerHealth, ConsumerState
+from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
+from pyfly_messaging.health import ConsumerHealth
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.link import Link
     from pyfly_messaging.adapters.rabbitmq.strays import Strays
     from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
-
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
 # Between the end of a session and the next try. It grows while sessions end without having settled
 # anything, so that a message that brings its channel down does not do so in a hot loop. Seconds.
@@ -47,6 +41,10 @@ class QueueConsumer:
         prefetch: Messages that may be unacknowledged, unless the concurrency is higher.
         patience: Seconds for a handler whose session is over.
 
+    Attributes:
+        queue: The queue.
+        standing: Whether it is consumed.
+
     """
 
     def __init__(
@@ -60,6 +58,7 @@ class QueueConsumer:
         patience: float,
     ) -> None:
         self.queue = queue
+        self.standing = Standing(queue.name)
         self._link = link
         self._topology = topology
         self._strays = strays
@@ -68,10 +67,7 @@ class QueueConsumer:
         self._topics = self._no_topics()
         self._routes: list[Route] = []
         self._session: Session | None = None
-        self._next: asyncio.Future[Session] | None = None  # the session that runs, or will
         self._supervisor: asyncio.Task[None] | None = None
-        self._state: ConsumerState = "stopped"
-        self.last_error: str | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -95,11 +91,14 @@ class QueueConsumer:
         if route not in self._routes:
             self._routes.append(route)
 
-    def remove(self, route: Route) -> None:
+    async def remove(self, route: Route) -> None:
         """Take a route out that could not be consumed, unless other handlers remain on it."""
         if not route.subscriptions and route in self._routes:
             self._routes.remove(route)
-            self._topics.forget(route)
+            if self._session is not None:
+                await self._session.forget(route)
+            else:
+                await self._topics.forget(route)
 
     async def declare(self) -> None:
         """Declare the queue with its bindings and dead letters, unless it ends with the process.
@@ -122,14 +121,12 @@ class QueueConsumer:
             NotStartedError: It was closed meanwhile.
 
         """
-        self.last_error = None
-        self._state = "reconnecting"
+        self.standing.begin()
         self._topics = self._no_topics()
-        self._next = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(
             self._supervise(), name=f"pyfly rabbitmq consumer {self.queue.name}"
         )
-        await self._running()
+        await self.standing.session()
 
     async def extend(self, route: Route) -> None:
         """Consume for a route that was added, or for one more handler of it.
@@ -139,7 +136,7 @@ class QueueConsumer:
 
         """
         while True:
-            session = await self._running()
+            session = await self.standing.session()
             try:
                 await session.extend(route, self._prefetch())
             except BrokerUnavailableError:
@@ -150,7 +147,7 @@ class QueueConsumer:
 
     def halt(self) -> None:
         """Begin nothing more, neither handlers nor sessions."""
-        self._state = "stopped"
+        self.standing.halt()
         if self._supervisor is not None:
             self._supervisor.cancel()
         self._topics.close()
@@ -166,11 +163,6 @@ class QueueConsumer:
         """Let running handlers finish until the deadline, then cancel them."""
         await self._topics.drain(deadline.left(), caller)
 
-    def unbound(self, why: str) -> None:
-        """Note that what is published does not come here."""
-        if self._state == "running":
-            self._state, self.last_error = "reconnecting", why
-
     async def bind(self) -> None:
         """Declare exchanges, dead letters and bindings again, wherever some were deleted.
 
@@ -178,12 +170,10 @@ class QueueConsumer:
             BrokerError: It was refused, or the connection was lost.
 
         """
-        session = self._session
-        if session is None or self._next is None or not self._next.done() or session.over.done():
+        if (session := self.standing.current) is None:
             return  # the next session binds
         await session.bind(tuple(self._routes))
-        if not session.over.done() and self._state != "stopped":
-            self._state, self.last_error = "running", None
+        self.standing.bound()
 
     async def close(self, timeout: float) -> None:
         """Acknowledge what is settled, hand back the rest, and forget the session."""
@@ -195,7 +185,6 @@ class QueueConsumer:
         if session is not None:
             await session.close(timeout)
         self._topics = self._no_topics()
-        self._refuse(NotStartedError())
 
     def health(self) -> list[ConsumerHealth]:
         """Return the health of each route."""
@@ -204,7 +193,7 @@ class QueueConsumer:
                 name=route.name,
                 topic=route.topic,
                 group=route.group,
-                state=self._state,
+                state=self.standing.state,
                 assigned=self._assigned,
                 in_flight=self._topics.in_flight(route),
                 error=self._error,
@@ -214,30 +203,19 @@ class QueueConsumer:
 
     @property
     def _error(self) -> str | None:
-        if self._state == "reconnecting" and (failure := self._link.failure) is not None:
+        failure = self._link.failure
+        if self.standing.state == "reconnecting" and failure is not None:
             return errors.describe(failure.__cause__ or failure)
-        return self.last_error
+        return self.standing.last_error
 
     @property
     def _assigned(self) -> tuple[str, ...]:
-        if self._session is None or self._state != "running":
+        if self._session is None or self.standing.state != "running":
             return ()
         return (self._session.queue,)
 
     def _prefetch(self) -> int:
         return max((self._least_prefetch, *(r.concurrency for r in self._routes)))
-
-    async def _running(self) -> Session:
-        """Return the session that consumes, as soon as there is one."""
-        if self._next is None:
-            raise NotStartedError
-        return await asyncio.shield(self._next)
-
-    def _refuse(self, error: BrokerError) -> None:
-        """Let those who wait for a session have an error instead."""
-        if self._next is not None and not self._next.done():
-            self._next.set_exception(error)
-            self._next.exception()  # it does not matter when nobody waits
 
     async def _supervise(self) -> None:
         """Have a session, and after its end the next one."""
@@ -248,9 +226,9 @@ class QueueConsumer:
                 first = False
             except Exception as error:  # noqa: BLE001 - whatever it is, the consumer goes on
                 if first and isinstance(error, BrokerError) and errors.is_final(error):
-                    self._refuse(error)
+                    self.standing.refuse(error)
                     return
-                self._interrupted(error)
+                self.standing.interrupted(error)
                 settled = 0
             if settled:
                 pause = _FIRST_PAUSE
@@ -266,19 +244,14 @@ class QueueConsumer:
             self.queue,
             self._topics,
             strays=self._strays,
-            on_over=self._interrupted,
+            on_over=self.standing.interrupted,
         )
         try:
             await session.open(tuple(self._routes), self._prefetch())
         except Exception:
             await self._end(session)
             raise
-        if self._next is not None and not session.over.done() and self._state != "stopped":
-            self._state = "running"
-            self._next.set_result(session)
-            if self.last_error is not None:
-                logger.info("RabbitMQ: queue %s is consumed again", self.queue.name)
-                self.last_error = None
+        self.standing.consumes(session)
         await session.over
         await self._end(session)
         return session.settled
@@ -294,18 +267,3 @@ class QueueConsumer:
     def _idle(self) -> None:
         if self._session is not None:
             self._session.idle()
-
-    def _interrupted(self, cause: BaseException | None) -> None:
-        """Note that nothing is consumed until the next session."""
-        if self._state == "stopped":
-            return
-        self._state = "reconnecting"
-        if self._next is None or self._next.done():
-            self._next = asyncio.get_running_loop().create_future()
-        if cause is not None:
-            self.last_error = errors.describe(cause)
-            logger.warning(
-                "RabbitMQ: queue %s is not consumed until it works again: %s",
-                self.queue.name,
-                self.last_error,
-            )

@@ -88,8 +88,8 @@ class Consumers:
     async def take_back(self, route: Route) -> None:
         """Forget a route without handlers, and a consumer without routes."""
         for name, consumer in tuple(self._by_queue.items()):
-            consumer.remove(route)
-            if consumer.is_idle:
+            await consumer.remove(route)
+            if consumer.is_idle and self._by_queue.get(name) is consumer:
                 del self._by_queue[name]
                 consumer.halt()
                 await consumer.close(_FAREWELL)
@@ -123,7 +123,7 @@ class Consumers:
             except BrokerUnavailableError as error:
                 if errors.is_final(error):
                     raise
-                consumer.last_error = str(error)
+                consumer.standing.last_error = str(error)
             else:
                 return
             await asyncio.sleep(_PAUSE)
@@ -147,7 +147,7 @@ class Consumers:
         if missing is not None:
             logger.warning("RabbitMQ: %s; it is declared again, with its bindings", why)
             for consumer in self:
-                consumer.unbound(why)
+                consumer.standing.unbound(why)
         return all([await self._bind(consumer) for consumer in self])
 
     async def _bind(self, consumer: QueueConsumer) -> bool:
@@ -156,9 +156,9 @@ class Consumers:
         except BrokerUnavailableError:
             return True  # which its supervisor sees to
         except BrokerError as error:
-            if consumer.last_error != str(error):
+            if consumer.standing.last_error != str(error):
                 logger.warning("RabbitMQ: queue %s: %s", consumer.queue.name, error)
-            consumer.last_error = str(error)
+            consumer.standing.last_error = str(error)
             return False
         return True
 

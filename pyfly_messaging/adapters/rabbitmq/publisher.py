@@ -1,54 +1,24 @@
-"""Publishing: one channel with confirms, opened again when it was lost."""
+"""Publishing: what is sent, by when it is confirmed, and what its error says."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import secrets
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from aiormq import spec
-from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity
-
-from pyfly_messaging.adapters.rabbitmq import errors
-from pyfly_messaging.adapters.rabbitmq.codec import encode, fitting
+from pyfly_messaging.adapters.rabbitmq.codec import fitting
 from pyfly_messaging.adapters.rabbitmq.link import Link
+from pyfly_messaging.adapters.rabbitmq.sender import Sender
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.expiry import Expiry
-from pyfly_messaging.errors import (
-    BrokerError,
-    BrokerUnavailableError,
-    NotStartedError,
-    PublishError,
-    UnroutableError,
-)
+from pyfly_messaging.errors import NotStartedError, PublishError, UnroutableError
 from pyfly_messaging.message import Message
-
-if TYPE_CHECKING:
-    from aiormq.channel import Channel
-
-    from pyfly_messaging.adapters.rabbitmq.connection import Connection
 
 logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
 # Of publish_many: messages in flight at once.
 _AT_ONCE = 1000
-# Before the next try to open a channel on a connection that could be made. Seconds.
-_PAUSE = 0.1
-
-
-@dataclass(slots=True)
-class _Outgoing:
-    """A message as it is sent, each time with the same id."""
-
-    topic: str
-    value: bytes
-    properties: spec.Basic.Properties
-    mandatory: bool
 
 
 class Publisher:
@@ -80,25 +50,19 @@ class Publisher:
     ) -> None:
         self._link = link
         self._topology = topology
-        self._exchange = topology.exchange
         self._timeout = timeout
         self._mandatory = mandatory
         self._listened = listened
         self._on_unbound = on_unbound
         self._started = False
         self._set_up()
-        self._room = 0
         self._in_flight = 0
-        self._ids = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count(1))
 
     def _set_up(self) -> None:
         """Have what belongs to one event loop: a broker may be started again on another."""
         self._limit = Expiry(self._timeout)
-        self._opening = asyncio.Lock()
-        self._alone = asyncio.Lock()
+        self._sender = Sender(self._link, self._topology, self._on_unbound)
         self._idle = asyncio.Event()
-        self._channel: Channel | None = None
-        self._connection: Connection | None = None
         self._late_at: float | None = None
 
     async def start(self) -> None:
@@ -110,7 +74,7 @@ class Publisher:
 
         """
         self._set_up()
-        await self._ready()
+        await self._sender.open()
         self._started = True
 
     @property
@@ -161,7 +125,7 @@ class Publisher:
             PublishError: Not confirmed within the timeout, or refused.
 
         """
-        headers = fitting(letter.headers, letter.key, self._room)
+        headers = fitting(letter.headers, letter.key, self._sender.room_for_headers)
         await self._publish(
             letter.topic, letter.value, letter.key, headers, mandatory=True, limit=self._limit
         )
@@ -222,16 +186,7 @@ class Publisher:
         self._in_flight += 1
         try:
             with limit:
-                channel = self._channel
-                if channel is None or channel.is_closed:
-                    channel = await self._opened(topic)
-                properties = encode(key, headers, next(self._ids), self._room)
-                message = _Outgoing(topic, value, properties, mandatory)
-                try:
-                    await self._send(channel, message)
-                except errors.CLIENT_ERRORS as error:
-                    errors.reraise_if_cancelled(error)
-                    await self._send_again(error, channel, message)
+                await self._sender.send(topic, value, key, headers, mandatory=mandatory)
         except TimeoutError as error:
             self._late_at = asyncio.get_running_loop().time()
             raise self._late(topic) from error
@@ -249,95 +204,3 @@ class Publisher:
             f"publish to {topic!r} was not confirmed by RabbitMQ at {self._topology.address} within"
             f" {self._timeout:g} s (publish-timeout); whether it was taken is unknown{why}"
         )
-
-    async def _send(self, channel: Channel, message: _Outgoing) -> None:
-        connection = self._connection
-        assert connection is not None  # noqa: S101 - it has the channel
-        if connection.blocked is not None:
-            await connection.unblocked()
-        await channel.basic_publish(
-            message.value,
-            exchange=self._exchange,
-            routing_key=message.topic,
-            properties=message.properties,
-            mandatory=message.mandatory,
-            wait=False,
-        )
-
-    async def _send_again(self, error: BaseException, channel: Channel, message: _Outgoing) -> None:
-        """Decide what follows a failed attempt: the error, or another attempt."""
-        while True:
-            if not channel.is_closed:
-                raise errors.publishing(error, message.topic) from error
-            if isinstance(error, ChannelNotFoundEntity):
-                self._on_unbound()
-            if isinstance(error, ChannelClosed):
-                await self._send_alone(message)
-                return
-            logger.debug("publish to %r: %s; sent again", message.topic, errors.describe(error))
-            channel = await self._opened(message.topic)
-            try:
-                await self._send(channel, message)
-            except errors.CLIENT_ERRORS as next_error:
-                errors.reraise_if_cancelled(next_error)
-                error = next_error
-            else:
-                return
-
-    async def _send_alone(self, message: _Outgoing) -> None:
-        """Send on a channel of its own.
-
-        RabbitMQ answers a message that it refuses (one that is too large, say) by closing the
-        channel, and so fails all that were under way there. Which one it was shows when each is
-        sent alone.
-        """
-        async with self._alone:
-            while True:
-                channel = await self._opened(message.topic, alone=True)
-                try:
-                    await self._send(channel, message)
-                except errors.CLIENT_ERRORS as error:
-                    errors.reraise_if_cancelled(error)
-                    if isinstance(error, ChannelClosed) or not channel.is_closed:
-                        raise errors.publishing(error, message.topic) from error
-                else:
-                    return
-                finally:
-                    if not channel.is_closed:
-                        await channel.close()
-
-    async def _opened(self, topic: str, *, alone: bool = False) -> Channel:
-        """Return an open channel as soon as there is one.
-
-        Raises:
-            PublishError: There will be none.
-
-        """
-        try:
-            return await self._ready(alone=alone)
-        except BrokerError as error:
-            raise errors.not_published(topic, error) from error
-
-    async def _ready(self, *, alone: bool = False) -> Channel:
-        """Return an open channel as soon as there is one: that of all publishes, or a new one."""
-        while True:
-            try:
-                if alone:
-                    return await self._open()
-                async with self._opening:
-                    if self._channel is None or self._channel.is_closed:
-                        self._channel = await self._open()
-                    return self._channel
-            except BrokerUnavailableError as error:
-                if errors.is_final(error):
-                    raise
-                logger.debug("RabbitMQ: no channel to publish on: %s", error)
-            await asyncio.sleep(_PAUSE)
-
-    async def _open(self) -> Channel:
-        connection = await self._link.connection()
-        async with connection.channel() as channel:
-            await self._topology.declare_exchanges(channel)
-        self._room = connection.room_for_headers
-        self._connection = connection
-        return await connection.publishing_channel()

@@ -84,6 +84,17 @@ class Served:
         lanes = [each for each in (self._before, self._lanes) if each is not None]
         await asyncio.gather(*(each.drain(timeout, caller=caller) for each in lanes))
 
+    async def give_up(self) -> list[int]:
+        """Close, and cancel running handlers; return the tags of what is not settled."""
+        waiting = [tag for batch in self._waiting for tag in batch.tokens]
+        before, again = self._before, self._again
+        self.close()
+        of_before = [] if before is None else await before.drain(0)
+        unsettled = await self._lanes.drain(0)
+        if again:  # else they were another channel's
+            unsettled = of_before + unsettled
+        return [tag for _, tag in unsettled] + waiting
+
     def _made(self) -> Lanes:
         self._concurrency = self.route.concurrency
         return lanes_for(self.route.name, self._concurrency, self._on_idle)
@@ -131,6 +142,9 @@ class _Shares:
         """Take messages that so many listeners get."""
         self._left |= dict.fromkeys(tags, listeners)
 
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._left
+
     def settle(self, tag: int) -> None:
         """Note that one of the listeners has settled a message."""
         self._left[tag] -= 1
@@ -151,7 +165,6 @@ class Topics:
 
     Attributes:
         served: The routes of each topic.
-        dead_letters: The topics that carry dead letters, by whose they are.
 
     """
 
@@ -162,7 +175,6 @@ class Topics:
         source_of: Callable[[str], str | None],
     ) -> None:
         self.served: dict[str, list[Served]] = {}
-        self.dead_letters: dict[str, str] = {}
         self._on_idle = on_idle
         self._patience = patience
         self._source_of = source_of
@@ -185,8 +197,10 @@ class Topics:
             return
         served = Served(route, self.tell_idle, self._patience)
         self.served.setdefault(route.topic, []).append(served)
-        if (source := self._source_of(route.topic)) is not None:
-            self.dead_letters[source] = route.topic
+
+    def of_dead_letters(self, source: str) -> str | None:
+        """Return the topic that carries the dead letters of another one, if it is served."""
+        return next((topic for topic in self.served if self._source_of(topic) == source), None)
 
     def submit(
         self,
@@ -207,13 +221,26 @@ class Topics:
             served.submit([message.with_own_headers() for message in messages], tags, settle)
         first.submit(messages, tags, settle)
 
-    def forget(self, route: Route) -> None:
-        """Take out a route that could not be consumed, if it is there."""
-        if (served := self._served(route)) is not None:
-            served.close()
-            self.served[route.topic].remove(served)
-            if not self.served[route.topic]:
-                del self.served[route.topic]
+    async def forget(self, route: Route) -> list[int]:
+        """Take out a route that could not be consumed, if it is there.
+
+        Returns:
+            The tags of what only it had in work.
+
+        """
+        if (served := self._served(route)) is None:
+            return []
+        self.served[route.topic].remove(served)
+        if not self.served[route.topic]:
+            del self.served[route.topic]
+        shares = self._shares.get(route.topic)
+        mine = []
+        for tag in await served.give_up():
+            if shares is not None and tag in shares:
+                shares.settle(tag)
+            else:
+                mine.append(tag)
+        return mine
 
     def abandon(self) -> None:
         """Forget what is not settled: it comes again on another channel."""

@@ -86,7 +86,8 @@ class Session:
         async with self._connection.channel() as channel:
             self.queue = await self._topology.declare_all(channel, self._declared, routes)
         for route in routes:
-            self._topics.serve(route)
+            if route.subscriptions:  # the last one may have been taken back meanwhile
+                self._topics.serve(route)
         self._prefetch = prefetch
         self._channel = await self._connection.delivery_channel(self._arrive, prefetch)
         self._channel.closing.add_done_callback(self._closed)
@@ -106,16 +107,17 @@ class Session:
             BrokerError: It was refused, or the connection was lost.
 
         """
-        if new := route.topic not in self._topics.served:
+        if route.topic not in self._topics.served:
             self._topics.serve(route)  # before the first message comes
-        try:
-            await self._make_room(prefetch)
-            await self._bind((route,))
-        except BaseException:
-            if new:
-                self._topics.forget(route)
-            raise
+        await self._make_room(prefetch)
+        await self._bind((route,))
         self._topics.serve(route)
+
+    async def forget(self, route: Route) -> None:
+        """Take out a route that `extend` failed for; what it has in work goes back."""
+        for tag in await self._topics.forget(route):
+            if self._receipts is not None:
+                await self._receipts.hand_back(tag)
 
     async def bind(self, routes: Iterable[Route]) -> None:
         """Declare exchanges, dead letters and bindings again, wherever some were deleted.
@@ -222,7 +224,7 @@ class Session:
         """
         served = self._topics.served
         moved = delivery.exchange == self._topology.dead_letter_exchange
-        if moved and (topic := self._topics.dead_letters.get(delivery.routing_key)) is not None:
+        if moved and (topic := self._topics.of_dead_letters(delivery.routing_key)) is not None:
             return topic
         headers = delivery.headers or {}
         original = headers.get(ORIGINAL_TOPIC)
