@@ -47,9 +47,14 @@ class Port:
 
     def _hold(self, number: int) -> None:
         if sys.platform == "linux":
-            self._socket = socket.socket()
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind((HOST, number))
+            held = socket.socket()
+            try:
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                held.bind((HOST, number))
+            except OSError:
+                held.close()
+                raise
+            self._socket = held
 
 
 def answers(host: str, port: int, timeout: float = 1.0) -> bool:
