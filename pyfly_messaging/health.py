@@ -40,7 +40,8 @@ class Health:
     Attributes:
         started: Between a start that succeeded and the next stop.
         publishing: Whether a publish can reach the broker now.
-        consumers: One for each (topic, group), in the order of their subscription.
+        consumers: One for each (topic, group), and for each listener without a group, in the order
+            of their subscription.
 
     """
 

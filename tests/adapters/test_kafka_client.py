@@ -4,7 +4,7 @@ import pytest
 from aiokafka import codec
 
 from pyfly_messaging.adapters.kafka import KafkaAdapter
-from pyfly_messaging.errors import MissingDependencyError
+from pyfly_messaging.errors import ConfigurationError, MissingDependencyError
 from pyfly_messaging.settings import KafkaSettings
 
 
@@ -24,3 +24,25 @@ def test_other_compressions_need_none(monkeypatch: pytest.MonkeyPatch, compressi
     """What Python brings itself is never refused."""
     monkeypatch.setattr(codec, "cramjam", None)
     KafkaAdapter.from_settings(KafkaSettings.model_validate({"compression": compression}))
+
+
+@pytest.mark.parametrize("value", ["soon", True, None])
+def test_an_option_that_is_no_number(value: object) -> None:
+    """An option that aiokafka counts with is refused at once when it is no number."""
+    settings = KafkaSettings.model_validate({"options": {"fetch_max_wait_ms": value}})
+    with pytest.raises(ConfigurationError, match=f"fetch_max_wait_ms is {value!r}.*a number"):
+        KafkaAdapter.from_settings(settings)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fetch_max_wait_ms": 5},
+        {"fetch_max_wait_ms": 0.5},
+        {"check_crcs": False},
+        {"api_version": "2.0"},
+    ],
+)
+def test_other_options_are_taken(options: dict[str, object]) -> None:
+    """Numbers pass, and what aiokafka does not count with."""
+    KafkaAdapter.from_settings(KafkaSettings.model_validate({"options": options}))

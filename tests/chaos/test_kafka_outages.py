@@ -93,10 +93,10 @@ async def test_a_broker_that_is_killed_and_comes_back(
             await until(lambda: states(adapter) == {"reconnecting"})
             await until(lambda: not adapter.health().publishing)
             assert all(consumer.error for consumer in adapter.health().consumers)
-            await until(lambda: caplog.text.count("is not consumed until it works again") == 2)
+            await until(lambda: caplog.text.count("is not consumed until it works again") == 3)
             await asyncio.to_thread(single.restart)
             await until(lambda: adapter.health().healthy)
-            await until(lambda: caplog.text.count("is consumed again") == 2)
+            await until(lambda: caplog.text.count("is consumed again") == 3)
             assert len([record for record in caplog.records if "aiokafka" in record.name]) < 100
             await tally.progress(200)
         await check(tally, *inboxes)

@@ -32,9 +32,9 @@ logger = logging.getLogger("pyfly_messaging.kafka")
 class KafkaAdapter:
     """Publishes to and consumes from Apache Kafka, through aiokafka.
 
-    There is one consumer for each (topic, group). A named group starts where it committed last, at
-    first from ``kafka.auto-offset-reset``; a listener without a group reads every partition from
-    its end and commits nothing.
+    The handlers of a named group share a consumer of their topic; it starts where the group has
+    committed last, at first from ``kafka.auto-offset-reset``. A listener without a group reads
+    every partition from its end, and commits nothing.
 
     Args:
         bootstrap_servers: ``host:port``, several with commas or as a sequence; the other settings
@@ -177,7 +177,7 @@ class KafkaAdapter:
                 else:
                     await self._listen(route, deadline)
             except BaseException:
-                self._registry.remove(subscription)
+                await self._take_back(subscription, route)
                 raise
 
     async def start(self) -> None:
@@ -226,8 +226,8 @@ class KafkaAdapter:
             topics = [topic for route in routes for topic in self._topics_of(route)]
             await self._topics.ensure(topics, deadline)
             await _all(self._listen(route, deadline) for route in routes)
-        # Whoever joined a group last has made its other members join again.
-        await _all(consumer.positioned(deadline) for consumer in self._consumers.values())
+            # Whoever joined a group last has made its other members join again.
+            await _all(consumer.positioned(deadline) for consumer in self._consumers.values())
 
     async def _close(self) -> None:
         deadline, caller = Deadline(self._timeouts.shutdown), asyncio.current_task()
@@ -239,7 +239,7 @@ class KafkaAdapter:
             self._consumers.clear()
         finally:
             await self._publisher.stop(deadline)
-            self._topics.forget()
+            self._topics.forget_all()
             if self._later:
                 await asyncio.wait(self._later)
 
@@ -249,20 +249,20 @@ class KafkaAdapter:
             raise NotStartedError
         if (consumer := self._consumers.get(route)) is None:
             consumer = self._consumers[route] = TopicConsumer(self._client, route, self._grace)
-        try:
-            await consumer.start(deadline)
-        except BaseException:
-            if self._listening and self._consumers.get(route) is consumer:
-                del self._consumers[route]
-                await consumer.stop(Deadline(0))
-            raise
+        await consumer.start(deadline)
+
+    async def _take_back(self, subscription: Subscription, route: Route) -> None:
+        """Remove a subscription, and its consumer unless another one waits for it too."""
+        self._registry.remove(subscription)
+        if self._listening and not route.subscriptions and route in self._consumers:
+            await self._consumers.pop(route).stop(Deadline(0))
 
     def _listen_later(self, route: Route, subscription: Subscription) -> None:
         async def listen() -> None:
             try:
                 await self._listen(route, Deadline(self._timeouts.startup))
             except BrokerError as error:
-                self._registry.remove(subscription)
+                await self._take_back(subscription, route)
                 logger.error("Kafka: listener %s does not listen: %s", subscription.name, error)
 
         task = asyncio.create_task(listen(), name=f"pyfly kafka subscribe {subscription.name}")

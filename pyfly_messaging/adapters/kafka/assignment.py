@@ -150,6 +150,11 @@ class Assignment:
         await self._acknowledger.stop()
         await self._flush()
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether it has ended, and no handler runs any more; see `drained`."""
+        return self._draining is not None and self._draining.done()
+
     async def drained(self) -> None:
         """Wait until no handler runs any more, one that ignores its cancellation excepted."""
         if self._draining is not None:

@@ -119,7 +119,7 @@ GONE = (
     kafka.NotLeaderForPartitionError,
     kafka.UnknownTopicOrPartitionError,
 )
-"""Those of them after which a topic may have been deleted."""
+"""What a publish meets, among other reasons, when its topic was deleted."""
 
 PASSING = (
     kafka.LeaderNotAvailableError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, UnknownTopicOrPartitionError
@@ -11,7 +11,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka.closing import bootstrapping
-from pyfly_messaging.adapters.kafka.source import Offsets
+from pyfly_messaging.adapters.kafka.source import Begin, End, Offsets
 
 _PAUSE = 0.05
 
@@ -36,7 +36,7 @@ class GroupShare:
         self._adrift: set[TopicPartition] = set()
         self._generation: int | None = None
 
-    async def start(self, begin: Callable[[], None], end: Callable[[], Awaitable[None]]) -> None:
+    async def start(self, begin: Begin, end: End) -> None:
         """Join the group; return when it has assigned partitions."""
 
         def assigned() -> None:
@@ -96,6 +96,12 @@ class GroupShare:
             raise UnknownTopicOrPartitionError(self._topic)
         await self._consumer.commit(dict(offsets))
 
+    @property
+    def admitted(self) -> bool:
+        """Whether the group knows this member."""
+        coordinator = self._consumer._coordinator  # None until the consumer has started
+        return coordinator is not None and bool(coordinator.member_id)
+
     async def keeps_place(self) -> bool:
         """Tell whether nothing is missed however late the partitions are assigned.
 
@@ -126,7 +132,7 @@ class GroupShare:
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Tells of an assignment, and of its end while the group still waits for this member."""
 
-    def __init__(self, assigned: Callable[[], None], end: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, assigned: Begin, end: End) -> None:
         self._assigned = assigned
         self._end = end
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
 from pyfly_messaging.adapters.kafka import errors
@@ -62,3 +65,39 @@ class Identity:
         other = self._id not in {None, found}
         self._id, self.renewed = found, self.renewed or other
         return other
+
+
+class TopicWatch:
+    """Notices for one consumer that its topic is gone, or is another one.
+
+    Args:
+        identity: What the topic was.
+        cluster: The consumer's metadata. aiokafka gets new ones after an error, and from time to
+            time; only then is the broker asked.
+
+    """
+
+    def __init__(self, identity: Identity, cluster: ClusterMetadata) -> None:
+        self._identity = identity
+        self._turn = asyncio.Lock()
+        self._doubtful = self._lost = False
+        cluster.add_listener(self._doubt)
+
+    async def is_lost(self) -> bool:
+        """Tell whether the topic is not the one any more whose messages were handled.
+
+        Whoever asks while the broker is being asked waits for the same answer: what is committed
+        meanwhile could be the offsets of another topic.
+        """
+        async with self._turn:
+            if self._doubtful and not self._lost:
+                lost, self._doubtful = None, False
+                try:
+                    lost = await self._identity.is_lost()
+                finally:
+                    self._doubtful = self._doubtful or lost is None
+                self._lost = bool(lost)
+        return self._lost
+
+    def _doubt(self, metadata: ClusterMetadata) -> None:
+        self._doubtful = True

@@ -45,14 +45,18 @@ _CLIENTS = (AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse what no client takes, and what a setting or the adapter decides.
+    """Refuse what no client takes, what is no number, and what a setting or the adapter decides.
 
     Raises:
         ConfigurationError: Naming the option, and what to use instead.
 
     """
-    known = {name for cls in _CLIENTS for name in inspect.signature(cls).parameters}
-    for name in options:
+    known = {
+        name: parameter.default
+        for cls in _CLIENTS
+        for name, parameter in inspect.signature(cls).parameters.items()
+    }
+    for name, value in options.items():
         if name in _OURS:
             setting = _OURS[name]
             way_out = f"set {setting} instead" if setting else "the adapter decides it; remove it"
@@ -60,8 +64,17 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name not in known:
             raise ConfigurationError(
                 f"kafka.options: {name} is no argument of an aiokafka client; it takes"
-                f" {', '.join(sorted(known - set(_OURS)))}"
+                f" {', '.join(sorted(known.keys() - _OURS.keys()))}"
             )
+        if _is_number(known[name]) and not _is_number(value):
+            raise ConfigurationError(
+                f"kafka.options: {name} is {value!r}; aiokafka takes a number, by default"
+                f" {known[name]}"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def options_for(cls: Callable[..., object], options: Mapping[str, Any]) -> dict[str, Any]:

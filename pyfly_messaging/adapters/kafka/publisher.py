@@ -54,6 +54,7 @@ class Publisher:
             AuthenticationError: The broker refused.
 
         """
+        self._alone = SendAlone(self._client.settings.options)  # its lock is of one event loop
         await self._producer.start(deadline)
 
     async def stop(self, deadline: Deadline) -> None:

@@ -39,8 +39,8 @@ class Pulse:
         return any(c.connected() for c in self._consumer._client._conns.values())
 
     @property
-    def faint(self) -> bool:
-        """Whether some of the partitions are heard of."""
+    def alive(self) -> bool:
+        """Whether something is heard, be it not of every partition."""
         silent = self._silent()
         return self._reachable() and (not silent or len(silent) < len(self._consumer.assignment()))
 

@@ -8,12 +8,14 @@ from typing import Protocol
 from aiokafka.structs import TopicPartition
 
 Offsets = Mapping[TopicPartition, int]
+Begin = Callable[[], None]
+End = Callable[[], Awaitable[None]]
 
 
 class Source(Protocol):
     """What differs between a consumer of a group and one without."""
 
-    async def start(self, begin: Callable[[], None], end: Callable[[], Awaitable[None]]) -> None:
+    async def start(self, begin: Begin, end: End) -> None:
         """Start the consumer; return when partitions are assigned.
 
         Args:
@@ -45,8 +47,18 @@ class Source(Protocol):
         """
         ...
 
+    @property
+    def admitted(self) -> bool:
+        """Whether a group has let the consumer in, so that it is others who hold it up."""
+        ...
+
     async def keeps_place(self) -> bool:
-        """Tell whether nothing is missed however late the partitions are assigned."""
+        """Tell whether nothing is missed however late the partitions are assigned.
+
+        Raises:
+            KafkaError: No answer.
+
+        """
         ...
 
     @property

@@ -60,12 +60,14 @@ class Topics:
                 await self._until_there(missing, deadline)
                 self.known.update(missing)
 
-    def forget(self, topic: str | None = None) -> None:
-        """Look for a topic, or for all, again the next time: it may have been deleted."""
-        if topic is None:
-            self.known.clear()
-        else:
-            self.known.discard(topic)
+    def forget(self, topic: str) -> None:
+        """Look for a topic again the next time: it may have been deleted."""
+        self.known.discard(topic)
+
+    def forget_all(self) -> None:
+        """Begin anew, be it on another event loop: a lock that was waited for serves no other."""
+        self.known.clear()
+        self._lock = asyncio.Lock()
 
     async def _until_there(self, topics: list[str], deadline: Deadline) -> None:
         while True:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka.closing import bootstrapping
-from pyfly_messaging.adapters.kafka.source import Offsets
+from pyfly_messaging.adapters.kafka.source import Begin, End, Offsets
 
 
 class WholeTopic:
@@ -41,7 +41,7 @@ class WholeTopic:
         self._kept = kept
         self._at_end = at_end
 
-    async def start(self, begin: Callable[[], None], end: Callable[[], Awaitable[None]]) -> None:
+    async def start(self, begin: Begin, end: End) -> None:
         """Take all partitions; return when it is known where each is read next."""
         consumer = self._consumer
         # aiokafka asks for the metadata of topics of which something is assigned.
@@ -73,6 +73,11 @@ class WholeTopic:
     async def commit(self, offsets: Offsets) -> None:
         """Keep where to go on."""
         self._kept.update(offsets)
+
+    @property
+    def admitted(self) -> bool:
+        """False: there is no group, and nobody to wait for."""
+        return False
 
     async def keeps_place(self) -> bool:
         """Return False: only a listener that is positioned knows where it begins."""
