@@ -301,7 +301,7 @@ async def test_a_publisher_notices_a_deleted_exchange(rabbit: Rabbit, unroutable
     await broker.start()
     async with rabbit.channel() as channel:
         await channel.exchange_delete(rabbit.exchange)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not inbox.messages:
             with suppress(UnroutableError):
                 await broker.publish(topic, b"value")
@@ -318,7 +318,7 @@ async def test_a_publisher_notices_a_binding_that_is_gone(rabbit: Rabbit) -> Non
     async with rabbit.channel() as channel:
         await channel.exchange_delete(rabbit.exchange)
         await channel.exchange_declare(rabbit.exchange, exchange_type="direct", durable=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not inbox.messages:
             await broker.publish(topic, b"value")
             await asyncio.sleep(0.1)
@@ -372,7 +372,7 @@ async def test_a_binding_that_another_took_away_comes_back(
     async with rabbit.channel() as channel:
         await channel.exchange_delete(rabbit.exchange)
         await channel.exchange_declare(rabbit.exchange, exchange_type="direct", durable=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not inbox.messages:
             with suppress(aiormq.exceptions.PublishError):
                 await rabbit.publish(topic, b"value")

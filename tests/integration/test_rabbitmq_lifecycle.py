@@ -530,7 +530,7 @@ async def test_stop_cancels_a_handler_that_takes_too_long(rabbit: Rabbit) -> Non
     await entered.wait()
     began = time.monotonic()
     await broker.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert cancelled.is_set()
     await rabbit.counts(group, 1)
 
@@ -633,13 +633,13 @@ async def test_publish_while_the_broker_is_frozen_raises_in_time(
     began = time.monotonic()
     with pytest.raises(PublishError, match="publish-timeout"):
         await broker.publish(topic, b"value")
-    assert 0.4 < time.monotonic() - began < 3
+    assert 0.4 < time.monotonic() - began < 20
     many = [asyncio.create_task(broker.publish(topic, b"v" * 100_000)) for _ in range(200)]
     outcomes = await asyncio.gather(*many, return_exceptions=True)
     assert all(isinstance(outcome, PublishError) for outcome in outcomes)
     began = time.monotonic()
     await broker.stop()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     await eventually(lambda: others() - _of(proxy) == before)
 
 
@@ -656,9 +656,9 @@ async def test_publish_many_has_one_deadline(
     await proxy.freeze()
     began = time.monotonic()
     with pytest.raises(BatchPublishError) as caught:
-        await broker.publish_many(Message(topic, b"v") for _ in range(5000))
-    assert time.monotonic() - began < 2.5
-    assert len(caught.value.failed) == 5000
+        await broker.publish_many(Message(topic, b"v") for _ in range(20_000))
+    assert time.monotonic() - began < 12  # with a deadline for each 1,000 it would be 20 s
+    assert len(caught.value.failed) == 20_000
     assert all("1 s (publish-timeout)" in str(error) for _, error in caught.value.failed)
 
 
@@ -675,22 +675,19 @@ async def test_subscribe_does_not_wait_for_a_busy_handler(rabbit: Rabbit) -> Non
             together.set()
         await together.wait()
 
-    broker = rabbit.adapter(prefetch=3, timeouts=Timeouts(startup=5.0, shutdown=5.0))
+    # One that waited for the gate would raise at this timeout.
+    broker = rabbit.adapter(prefetch=3, timeouts=Timeouts(startup=15.0, shutdown=5.0))
     await broker.subscribe(slow, gate, group)
     await broker.subscribe(quick, one, group)
     await broker.start()
     await broker.publish(slow, b"0")
     await gate.entered.wait()
-    began = time.monotonic()
     await broker.subscribe(quick, wide, group, policy=QUICK.replace(concurrency=8))
-    assert time.monotonic() - began < 2
     await broker.publish_many([Message(quick, b"")] * 8)  # four for each handler
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await together.wait()
     assert gate.finished == []
-    began = time.monotonic()
     await broker.subscribe(slow, one, group, policy=QUICK.replace(concurrency=4))
-    assert time.monotonic() - began < 2
     await broker.publish_many(Message(slow, str(n).encode(), b"key") for n in range(1, 5))
     gate.open.set()
     await eventually(lambda: len(gate.finished) + len(one.messages) == 9)
@@ -728,7 +725,7 @@ async def test_stop_drains_all_queues_at_once(rabbit: Rabbit, grouped: bool) -> 
             await asyncio.sleep(0.7)
 
     broker = rabbit.adapter(timeouts=Timeouts(shutdown=1.0))
-    topics = [rabbit.name(f"t{n}") for n in range(8)]
+    topics = [rabbit.name(f"t{n}") for n in range(12)]
     for number, topic in enumerate(topics):
         group = rabbit.name("group" if grouped else f"group-{number}")
         await broker.subscribe(topic, tidies, group)
@@ -738,7 +735,7 @@ async def test_stop_drains_all_queues_at_once(rabbit: Rabbit, grouped: bool) -> 
         await began.acquire()
     started = time.monotonic()
     await broker.stop()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 7  # one after the other it would be 9.4 s
 
 
 @pytest.mark.parametrize("grouped", [True, False])
@@ -760,7 +757,7 @@ async def test_a_handler_stops_its_own_broker_beside_others(rabbit: Rabbit, grou
     await asyncio.sleep(0.3)
     assert not stopped.is_set()
     gate.open.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await stopped.wait()
     assert gate.finished == [b"value"]
 
