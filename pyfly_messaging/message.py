@@ -23,6 +23,7 @@ class Message:
         key: Keeps messages that share it in order. Kafka chooses the partition by it;
             RabbitMQ carries it without routing by it.
         headers: Text by name. The message keeps a copy of its own, so two messages never share one.
+        origin: For adapters: what they received it as, a client's record. None elsewhere.
 
     """
 
@@ -30,6 +31,7 @@ class Message:
     value: bytes
     key: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict, hash=False)
+    origin: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.headers:
@@ -37,15 +39,24 @@ class Message:
 
     def with_own_headers(self) -> Message:
         """Return the same message with headers of its own, which whoever gets it may change."""
-        return Message(self.topic, self.value, self.key, dict(self.headers))
+        return derived(self, self.topic, self.value, self.key, self.headers)
 
 
 # For adapters: a frozen dataclass sets each field by its name through object.__setattr__; setting
 # the slots of a new_message() takes half of that time, which is the most of what decoding costs.
 new_message = object.__new__
-set_topic, set_value, set_key, set_headers = (
-    vars(Message)[name].__set__ for name in ("topic", "value", "key", "headers")
+set_topic, set_value, set_key, set_headers, set_origin = (
+    vars(Message)[name].__set__ for name in ("topic", "value", "key", "headers", "origin")
 )
+
+
+def derived(
+    message: Message, topic: str, value: bytes, key: bytes | None, headers: dict[str, str]
+) -> Message:
+    """Return a message made of a delivered one, which comes from where that came from."""
+    made = Message(topic, value, key, headers or {})  # never the same, not even an empty one
+    set_origin(made, message.origin)
+    return made
 
 
 def check_topic(topic: Any) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pyfly_messaging.delivery.dead_letter import dead_letter, qualified_name, text_of
-from pyfly_messaging.message import Message
+from pyfly_messaging.delivery.dead_letter import (
+    ORIGINAL_OFFSET,
+    ORIGINAL_PARTITION,
+    dead_letter,
+    note,
+    qualified_name,
+    reduced,
+    text_of,
+)
+from pyfly_messaging.message import Message, set_origin
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 
@@ -101,3 +110,47 @@ def test_an_exception_without_text_loses_no_message() -> None:
 def test_builtins_have_short_names(cls: type, name: str) -> None:
     """A class is written with its module, but for the built-in ones."""
     assert qualified_name(cls) == name
+
+
+def test_less_and_less_of_a_letter_is_kept() -> None:
+    """The exception's text goes first, then all our headers, and a note is what is left at last."""
+    message = Message("orders", b"value", b"key", {"trace": "1"})
+    letter = letter_of(message, ValueError("no such order"))
+    where = {ORIGINAL_PARTITION: "2", ORIGINAL_OFFSET: "17"}
+    without_text, theirs, last = reduced(letter, where)
+    assert letter.headers.keys() - without_text.headers.keys() == {"x-pyfly-exception-message"}
+    assert (without_text.value, without_text.key) == (b"value", b"key")
+    assert theirs == Message("orders.dlt", b"value", b"key", {"trace": "1"})
+    assert last == note(letter, where)
+    assert last == Message(
+        "orders.dlt",
+        b"",
+        None,
+        {name: text for name, text in letter.headers.items() if name != "trace"}
+        | {
+            "x-pyfly-original-partition": "2",
+            "x-pyfly-original-offset": "17",
+            "x-pyfly-original-size": "5",
+            "x-pyfly-omitted": "value,key,headers",
+        },
+    )
+
+
+def test_a_note_says_only_what_was_there() -> None:
+    """What a message did not have is not omitted; texts of ours are bounded."""
+    letter = letter_of(Message("orders", b""), ValueError())
+    letter.headers["x-pyfly-original-group"] = "g" * 5000
+    left = note(letter, {})
+    assert left.headers["x-pyfly-omitted"] == ""
+    assert left.headers["x-pyfly-original-group"] == "g" * 1000
+
+
+def test_a_letter_comes_from_where_its_message_came_from() -> None:
+    """An adapter finds in every form of a letter what it received."""
+    message, record = Message("orders", b"value"), object()
+    set_origin(message, record)
+    letter = letter_of(message.with_own_headers(), ValueError())
+    assert {id(each.origin) for each in (letter, *reduced(letter, {}))} == {id(record)}
+    assert (
+        pickle.loads(pickle.dumps(letter_of(Message("orders", b""), ValueError()))).origin is None
+    )

@@ -11,6 +11,7 @@ from pyfly_messaging.message import (
     new_message,
     set_headers,
     set_key,
+    set_origin,
     set_topic,
     set_value,
 )
@@ -63,6 +64,7 @@ def decode(records: Iterable[ConsumerRecord[bytes, bytes]]) -> list[Message]:
         set_topic(message, record.topic)
         set_value(message, record.value if record.value is not None else b"")
         set_key(message, record.key)
+        set_origin(message, record)
         set_headers(message, decode_headers(record.headers) if record.headers else {})
         messages.append(message)
     return messages

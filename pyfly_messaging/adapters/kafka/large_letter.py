@@ -20,15 +20,6 @@ from pyfly_messaging.message import Message
 
 logger = logging.getLogger("pyfly_messaging.kafka")
 
-_OURS = {
-    dead_letter.ORIGINAL_TOPIC,
-    dead_letter.ORIGINAL_GROUP,
-    dead_letter.ATTEMPTS,
-    dead_letter.EXCEPTION,
-    dead_letter.EXCEPTION_MESSAGE,
-    dead_letter.DEAD_LETTERED_AT,
-}
-
 
 async def publish_large(client: Client, letter: Message, timeout: float) -> None:
     """Publish a dead letter that the ordinary producer could not, and wait for its confirmation.
@@ -79,7 +70,7 @@ def _fewer_and_fewer(headers: dict[str, str]) -> Iterator[dict[str, str]]:
     """Yield the headers, then without the longest of ours, then without any of ours."""
     yield headers
     yield {name: text for name, text in headers.items() if name != dead_letter.EXCEPTION_MESSAGE}
-    yield {name: text for name, text in headers.items() if name not in _OURS}
+    yield {name: text for name, text in headers.items() if name not in dead_letter.OURS}
 
 
 def _tell(letter: Message, headers: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ from pyfly_messaging.message import (
     new_message,
     set_headers,
     set_key,
+    set_origin,
     set_topic,
     set_value,
 )
@@ -128,6 +129,7 @@ class InMemoryMessageBroker:
             set_value(message, value)
             set_key(message, key)
             set_headers(message, {})
+            set_origin(message, None)
         outer = current.get(None)
         if outer is not None:
             outer = outer.going_on()

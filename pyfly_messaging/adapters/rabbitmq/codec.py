@@ -21,7 +21,7 @@ from aiormq import spec
 
 from pyfly_messaging.adapters.rabbitmq.deliveries import DELIVERY_COUNT
 from pyfly_messaging.errors import PublishError
-from pyfly_messaging.message import Message
+from pyfly_messaging.message import Message, set_origin
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
@@ -75,7 +75,7 @@ def decode(delivery: Delivery, topic: str) -> Message:
     """Return a delivery as the message that was published."""
     table = delivery.headers
     if not table:
-        return Message(topic, delivery.body)
+        return _received(delivery, Message(topic, delivery.body))
     key = None
     headers = {}
     for name, value in table.items():
@@ -87,7 +87,12 @@ def decode(delivery: Delivery, topic: str) -> Message:
                 continue
             name = _unescaped(name)
         headers[name] = value if isinstance(value, str) else _text(value)
-    return Message(topic, delivery.body, key, headers)
+    return _received(delivery, Message(topic, delivery.body, key, headers))
+
+
+def _received(delivery: Delivery, message: Message) -> Message:
+    set_origin(message, delivery)
+    return message
 
 
 def fitting(headers: Mapping[str, str], key: bytes | None, room: int) -> Mapping[str, str]:

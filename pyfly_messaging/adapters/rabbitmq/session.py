@@ -10,7 +10,7 @@ from pyfly_messaging.adapters.rabbitmq.codec import decode
 from pyfly_messaging.adapters.rabbitmq.receipts import Receipts
 from pyfly_messaging.adapters.rabbitmq.returns import Returns
 from pyfly_messaging.delivery.dead_letter import ORIGINAL_TOPIC
-from pyfly_messaging.message import Message
+from pyfly_messaging.message import Message, derived
 
 if TYPE_CHECKING:
     from aiormq import spec
@@ -269,4 +269,4 @@ def _moved(message: Message, topic: str) -> Message:
     if message.topic == topic:
         return message
     headers = {ORIGINAL_TOPIC: message.topic, **message.headers}
-    return Message(topic, message.value, message.key, headers)
+    return derived(message, topic, message.value, message.key, headers)
