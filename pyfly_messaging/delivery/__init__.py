@@ -15,6 +15,7 @@ from pyfly_messaging.delivery.lifecycle import Lifecycle
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.delivery.uninterrupted import close_within, uninterrupted
 
 __all__ = [
     "Acknowledger",
@@ -26,5 +27,7 @@ __all__ = [
     "Registry",
     "Route",
     "Subscription",
+    "close_within",
     "lanes_for",
+    "uninterrupted",
 ]

@@ -22,12 +22,14 @@ from pydantic import Field
 
 from pyfly_messaging.delivery import (
     Batch,
+    Deadline,
     Lanes,
     Ledger,
     Lifecycle,
     Registry,
     Route,
     Subscription,
+    close_within,
     lanes_for,
 )
 from pyfly_messaging.errors import (
@@ -39,7 +41,7 @@ from pyfly_messaging.message import Message, check_message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageHandler
 from pyfly_messaging.settings import AdapterPlugin, Section
-from pyfly_messaging.settings.models.types import Deadline
+from pyfly_messaging.settings.models import types
 
 logger = logging.getLogger("sqlite_adapter")
 
@@ -61,10 +63,10 @@ class SqliteSettings(Section):
     """A file of SQLite, for the processes of one machine. Durations are seconds."""
 
     path: str = Field(default="messages.db", description="The file; its folder must exist.")
-    poll_interval: Deadline = Field(
+    poll_interval: types.Deadline = Field(
         default=0.05, description="How often to look for messages of other processes."
     )
-    lease: Deadline = Field(
+    lease: types.Deadline = Field(
         default=10.0, description="When others take over the groups of a process that crashed."
     )
 
@@ -154,8 +156,10 @@ class SqliteAdapter:
         self._started = True
 
     async def _close(self) -> None:
-        caller, timeout = asyncio.current_task(), self._timeouts.shutdown
-        await asyncio.gather(*(consumer.stop(timeout, caller) for consumer in self._consumers))
+        await close_within(self._timeouts.shutdown, self._release)
+
+    async def _release(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
+        await asyncio.gather(*(consumer.stop(deadline, caller) for consumer in self._consumers))
         self._started = False  # not before: handlers that were finishing may publish
         if self._file is not None:
             await self._file.close()
@@ -202,14 +206,14 @@ class _Consumer:
             self._settled = await file.do(_last)
         self._task = asyncio.create_task(self._run(), name=f"sqlite {self.route.name}")
 
-    async def stop(self, timeout: float, caller: asyncio.Task[Any] | None) -> None:
+    async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Take in nothing more, drain, and leave the rest to whoever comes next."""
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.wait({self._task})
         if self._lanes is not None:
-            await self._lanes.drain(timeout, caller=caller)
+            await self._lanes.drain(deadline, caller=caller)
         try:
             await self._save(lease=0.0)
         except sqlite3.Error as error:  # what is settled comes again

@@ -6,15 +6,17 @@ import asyncio
 from asyncio import current_task
 from collections import deque
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 from pyfly_messaging.adapters.memory.consumer import Consumer
 from pyfly_messaging.adapters.memory.publication import Publication, current, note
 from pyfly_messaging.adapters.memory.visit import Visit
 from pyfly_messaging.adapters.memory.wait import STOPPED, Wait
+from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.delivery.uninterrupted import close_within
 from pyfly_messaging.errors import BatchPublishError, NotStartedError
 from pyfly_messaging.health import Health
 from pyfly_messaging.message import (
@@ -237,9 +239,11 @@ class InMemoryMessageBroker:
         self._accepting = self._delivering = True
 
     async def _close(self) -> None:
+        await close_within(self._timeouts.shutdown, self._drain)
+
+    async def _drain(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         self._delivering = False
-        timeout, caller = self._timeouts.shutdown, current_task()
-        await asyncio.gather(*(consumer.stop(timeout, caller) for consumer in self._all()))
+        await asyncio.gather(*(consumer.stop(deadline, caller) for consumer in self._all()))
         self._accepting = False  # not before: handlers that were finishing may publish
         for wait in self._waits:
             wait.give_up(STOPPED)

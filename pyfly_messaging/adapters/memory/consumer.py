@@ -9,6 +9,7 @@ from pyfly_messaging.adapters.memory.attempts import OVER, Attempts
 from pyfly_messaging.adapters.memory.publication import Publication
 from pyfly_messaging.adapters.memory.visit import Visit
 from pyfly_messaging.adapters.memory.within import RunWithin
+from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lanes import Batch, KeyedLanes, SingleLane, lanes_for
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.settlement import Retry
@@ -40,10 +41,10 @@ class Consumer:
         for message, publication in backlog:
             self._lanes.submit(self._batch(message, publication))
 
-    async def stop(self, timeout: float, caller: asyncio.Task[Any] | None) -> None:
+    async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Drain; keep what is not settled."""
         if self._lanes is not None:
-            self._backlog = await self._lanes.drain(timeout, caller=caller)
+            self._backlog = await self._lanes.drain(deadline, caller=caller)
             self._lanes = self._attempts = None
 
     def health(self) -> ConsumerHealth:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
+from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lanes.batch import Batch
 from pyfly_messaging.delivery.lanes.workers import Workers
 from pyfly_messaging.message import Message
@@ -72,7 +73,10 @@ class Lanes(ABC):
         return True
 
     async def drain(
-        self, timeout: float | None = None, *, caller: asyncio.Task[Any] | None = None
+        self,
+        timeout: float | Deadline | None = None,
+        *,
+        caller: asyncio.Task[Any] | None = None,
     ) -> list[tuple[Message, Any]]:
         """Close; let running handlers finish; cancel those that still run after ``timeout``.
 
@@ -81,7 +85,8 @@ class Lanes(ABC):
         is handed back with the others, and settled no more.
 
         Args:
-            timeout: Seconds for running handlers, or None to wait as long as they take.
+            timeout: For running handlers: seconds, a deadline, or None to wait as long as they
+                take.
             caller: The task that wants the drain; the current one, unless that acts for another.
 
         Returns:
@@ -91,7 +96,10 @@ class Lanes(ABC):
         self.close()
         running = self._running(caller or asyncio.current_task())
         if running:
-            _, running = await asyncio.wait(running, timeout=timeout)
+            if isinstance(timeout, Deadline):
+                running = await timeout.wait(running)
+            else:
+                _, running = await asyncio.wait(running, timeout=timeout)
         for _ in range(_CANCEL_AT_MOST):
             if not running:
                 break

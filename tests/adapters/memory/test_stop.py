@@ -250,7 +250,7 @@ class TestStartAndStop:
 
     @on_virtual_time
     async def test_a_stop_that_was_cancelled(self) -> None:
-        """After a stop that was cancelled, a start finishes that first and delivers again."""
+        """A stop that is cancelled waits for no handler, and is over; a start delivers again."""
         service = Service(lambda message: asyncio.sleep(10))
         broker = InMemoryMessageBroker()
         await broker.subscribe("orders", service.on_message)
@@ -263,11 +263,14 @@ class TestStartAndStop:
         stopping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stopping
+        with pytest.raises(PublishError, match="stopped"):
+            await publishing
+        await broker.stop()
+        assert service.values == ["v"]
         await broker.start()
-        await publishing
         await broker.publish("orders", b"w")
         await broker.stop()
-        assert service.values == ["v", "w"]
+        assert service.values == ["v", "v", "w"]
 
     @on_virtual_time
     async def test_nothing_is_left_behind(self) -> None:
