@@ -96,10 +96,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in getattr(item, "fixturenames", ()):
             if mark := _MARKS.get(name):
                 item.add_marker(mark)
-        if item.get_closest_marker("kafka") or item.get_closest_marker("rabbitmq"):
-            # Real servers are killed and cut on machines that others load: a test may run out of
-            # its time once. The summary shows every rerun.
-            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -130,11 +126,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
-    """Say which brokers were really used, and what was wrong with each attempt before a rerun."""
-    for rerun in terminalreporter.stats.get("rerun", ()):
-        crash = getattr(rerun.longrepr, "reprcrash", None)
-        reason = (crash.message if crash else str(rerun.longrepr)).splitlines()
-        terminalreporter.write_line(f"rerun: {rerun.nodeid}: {' '.join(reason)[:500]}")
+    """Say which brokers were really used."""
     stash = terminalreporter.config.stash
     used = [each for each in (stash[_KAFKA].description, stash[_RABBITMQ].description) if each]
     if used:

@@ -6,6 +6,7 @@ import pytest
 
 from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq.served import Topics
+from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.subscription import Subscription
@@ -42,7 +43,7 @@ class Queue:
                 await asyncio.sleep(0)
 
     async def close(self) -> None:
-        await self.topics.drain(0, None)
+        await self.topics.drain(Deadline(0), None)
 
     async def _no_dead_letters(self, letter: Message, error: BaseException) -> None:
         raise BrokerError(f"a dead letter: {letter}") from error

@@ -576,4 +576,4 @@ async def test_a_fault_of_ours_leaves_no_message_behind(
         await broker.publish(topic, b"value")
         await inbox.take(1)
     assert "a fault of ours" in log.text
-    assert broker.health().consumers[0].error is None
+    await eventually(lambda: broker.health().consumers[0].error is None)

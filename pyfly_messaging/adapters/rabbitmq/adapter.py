@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.connection import Connector
@@ -19,6 +19,7 @@ from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.delivery.uninterrupted import close_within, uninterrupted
 from pyfly_messaging.errors import (
     BatchPublishError,
     BrokerError,
@@ -31,6 +32,9 @@ from pyfly_messaging.message import Message, check_message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageHandler
 from pyfly_messaging.settings import RabbitSettings
+
+if TYPE_CHECKING:
+    from aiormq.abc import AbstractChannel
 
 # What stop() keeps of its time for the farewell: acknowledge, hand back, close. As a share, and in
 # seconds at most.
@@ -197,7 +201,7 @@ class RabbitMQAdapter:
             await self._in_time(self._consumers.add(route))
         except BaseException:
             self._registry.remove(subscription)
-            await self._consumers.take_back(route)
+            await uninterrupted(self._consumers.take_back(route))
             raise
         self._listened.add(topic)
 
@@ -245,14 +249,19 @@ class RabbitMQAdapter:
         return await self._consumers.check()
 
     async def _close(self) -> None:
+        await close_within(self._timeouts.shutdown - self._farewells, self._release)
+
+    @property
+    def _farewells(self) -> float:
+        return min(_FAREWELLS, _FAREWELLS_SHARE * self._timeouts.shutdown)
+
+    async def _release(self, handlers: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Stop in the order that loses nothing, each step within what is left of the time."""
-        shutdown = self._timeouts.shutdown
-        farewells = min(_FAREWELLS, _FAREWELLS_SHARE * shutdown)
-        handlers, farewell = Deadline(shutdown - farewells), farewells / 3
+        farewell = self._farewells / 3
         self._watch.halt()
-        await self._consumers.stop(handlers, farewell, asyncio.current_task())
+        await self._consumers.stop(handlers, farewell, caller)
         self._publisher.halt()
-        await self._publisher.flush(handlers.left())
+        await self._publisher.flush(handlers)
         await self._consumers.close(farewell)
         await asyncio.gather(self._consuming.close(farewell), self._publishing.close(farewell))
         await self._watch.halted(farewell)
@@ -288,12 +297,15 @@ class RabbitMQAdapter:
 
     async def _bury(self, letter: Message, topic: str) -> None:
         """Declare where the dead letters of a topic go, and publish one there."""
+
+        async def declare(channel: AbstractChannel) -> None:
+            await self._topology.declare_exchanges(channel)
+            await self._topology.declare_dead_letters(channel, topic, letter.topic)
+
         try:
             async with asyncio.timeout(self._timeouts.publish):
                 connection = await self._publishing.connection()
-                async with connection.channel() as channel:
-                    await self._topology.declare_exchanges(channel)
-                    await self._topology.declare_dead_letters(channel, topic, letter.topic)
+                await connection.declare(declare)
         except (BrokerError, TimeoutError) as error:
             raise PublishError(f"dead letter to {letter.topic!r}: {error}") from error
         await self._publisher.publish_dead_letter(letter)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import aiormq
 from aiormq.exceptions import ConnectionClosed, InvalidFrameError
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
+T = TypeVar("T")
+
 # The client's logger that repeats for each attempt what `link` tells of it.
 _NOISY = ("aiormq.connection",)
 # Seconds for one attempt to connect, and for one question to the broker (declare, bind, consume).
@@ -41,6 +42,10 @@ _ABORT = 5.0
 
 class Connection:
     """One open AMQP connection.
+
+    What it asks the broker goes on to its end when the caller is cancelled: aiormq 7.2 answers the
+    cancellation of a question by closing its channel, and where that is not open yet RabbitMQ
+    closes the connection, with all its consumers (504 CHANNEL_ERROR).
 
     Opening a channel raises `BrokerUnavailableError` when the connection is lost.
 
@@ -55,7 +60,7 @@ class Connection:
         self._client = client
         self._transport = transport
         self._address = address
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._steps: set[asyncio.Task[Any]] = set()  # under way, whatever became of the callers
 
     @property
     def is_open(self) -> bool:
@@ -81,47 +86,86 @@ class Connection:
         longest = self._client.connection_tune.frame_max or 131_072
         return int(longest) - 1024
 
-    @asynccontextmanager
-    async def channel(self) -> AsyncIterator[AbstractChannel]:
+    async def declare(self, declare: Callable[[AbstractChannel], Coroutine[Any, Any, T]]) -> T:
         """Open a channel for a few declarations; a refused one closes its channel."""
+
+        async def on_a_channel() -> T:
+            channel = await self._client.channel(publisher_confirms=False)
+            try:
+                declared = await declare(channel)
+            except BaseException:
+                self._later(channel.close())
+                raise
+            await channel.close()
+            return declared
+
         with mapped_declaring("a channel", self._address):
-            async with asyncio.timeout(_ANSWER):
-                channel = await self._client.channel(publisher_confirms=False)
-                yield channel
-                await channel.close()
+            return await self.step(on_a_channel())
 
     async def publishing_channel(self) -> Channel:
         """Open a channel with publisher confirms, on which unroutable messages raise."""
+        opening = self._client.channel(publisher_confirms=True, on_return_raises=True)
         with mapped_declaring("a channel", self._address):
-            async with asyncio.timeout(_ANSWER):
-                return cast(
-                    "Channel",
-                    await self._client.channel(publisher_confirms=True, on_return_raises=True),
-                )
+            return cast("Channel", await self.step(opening, unwanted=_close_channel))
 
     async def delivery_channel(self, deliver: Deliver, prefetch: int) -> DeliveryChannel:
         """Open a channel that calls ``deliver`` for each message, ``prefetch`` ahead at most."""
+        opening = DeliveryChannel.open_on(self._client, deliver, prefetch)
         with mapped_declaring("a channel", self._address):
-            async with asyncio.timeout(_ANSWER):
-                return await DeliveryChannel.open_on(self._client, deliver, prefetch)
+            return await self.step(opening, unwanted=_close_channel)
 
     async def consume(self, channel: DeliveryChannel, queue: str) -> str:
         """Begin to consume; return the tag by which to cancel it."""
         with mapped_declaring(f"consuming the queue {queue!r}", self._address):
-            async with asyncio.timeout(_ANSWER):
-                return await channel.consume(queue)
+            return await self.step(channel.consume(queue))
 
     async def raise_prefetch(self, channel: DeliveryChannel, queue: str, prefetch: int) -> str:
         """Consume with room for more; return the tag of the consumer that has it."""
         with mapped_declaring(f"consuming the queue {queue!r}", self._address):
-            async with asyncio.timeout(_ANSWER):
-                return await channel.raise_prefetch(queue, prefetch)
+            return await self.step(channel.raise_prefetch(queue, prefetch))
 
     async def cancel(self, channel: DeliveryChannel, tag: str) -> None:
         """End a consumer."""
         with mapped_declaring("the end of a consumer", self._address):
-            async with asyncio.timeout(_ANSWER):
-                await channel.basic_cancel(tag)
+            await self.step(channel.basic_cancel(tag))
+
+    async def step(
+        self,
+        step: Coroutine[Any, Any, T],
+        *,
+        unwanted: Callable[[T], Coroutine[Any, Any, None]] | None = None,
+    ) -> T:
+        """Do something that must not be cut short; it goes on when the caller is cancelled.
+
+        Args:
+            step: What is done, within the time for an answer.
+            unwanted: What to do with a result that came too late for the caller.
+
+        """
+        task = self._later(_answered(step))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if unwanted is not None:
+                task.add_done_callback(lambda _: self._undo(task, unwanted))
+            raise
+
+    def _later(self, step: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(step, name="pyfly rabbitmq step")
+        self._steps.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._steps.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("RabbitMQ at %s: %s", self._address, errors.describe(error))
+
+    def _undo(
+        self, task: asyncio.Task[T], unwanted: Callable[[T], Coroutine[Any, Any, None]]
+    ) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._later(unwanted(task.result()))
 
     def on_close(self, call: Callable[[BaseException | None], None]) -> None:
         """Have ``call`` called with the cause when the connection is closed or lost."""
@@ -133,14 +177,10 @@ class Connection:
         The client can wait even for its own cancellation as long as the broker reads nothing; such
         a step ends with the connection.
         """
-        task = asyncio.create_task(step, name="pyfly rabbitmq farewell")
-        self._farewells.add(task)
-        task.add_done_callback(self._farewells.discard)
+        task = self._later(step)
         done, _ = await asyncio.wait((task,), timeout=timeout)
         if not done:
             task.cancel()
-        elif not task.cancelled() and (error := task.exception()) is not None:
-            logger.debug("RabbitMQ at %s: %s", self._address, errors.describe(error))
 
     async def close(self, timeout: float) -> None:
         """Close; cut the connection when the broker has not answered after ``timeout`` seconds."""
@@ -149,7 +189,7 @@ class Connection:
         if not done:
             logger.warning("RabbitMQ at %s does not answer; connection cut", self._address)
         self._transport.abort()
-        await asyncio.wait((closing, *self._farewells), timeout=_ABORT)
+        await asyncio.wait((closing, *self._steps), timeout=_ABORT)
 
 
 class Connector:
@@ -258,6 +298,15 @@ async def _greeted(client: aiormq.Connection, transports: Transports, timeout: f
     if not answered:
         raise TimeoutError(f"no answer within {timeout:g} s")
     greeting.result()
+
+
+async def _answered(step: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(_ANSWER):
+        return await step
+
+
+async def _close_channel(channel: AbstractChannel) -> None:
+    await channel.close()
 
 
 def _closing(client: aiormq.Connection) -> asyncio.Task[None]:

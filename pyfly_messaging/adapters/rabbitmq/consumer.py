@@ -110,8 +110,10 @@ class QueueConsumer:
         connection = await self._link.connection()
         if self.queue.own:
             return
-        async with connection.channel() as channel:
-            await self._topology.declare_all(channel, self.queue, tuple(self._routes))
+        routes = tuple(self._routes)
+        await connection.declare(
+            lambda channel: self._topology.declare_all(channel, self.queue, routes)
+        )
 
     async def start(self) -> None:
         """Begin to consume; return when it does.
@@ -161,7 +163,7 @@ class QueueConsumer:
 
     async def drain(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Let running handlers finish until the deadline, then cancel them."""
-        await self._topics.drain(deadline.left(), caller)
+        await self._topics.drain(deadline, caller)
 
     async def bind(self) -> None:
         """Declare exchanges, dead letters and bindings again, wherever some were deleted.
@@ -177,13 +179,12 @@ class QueueConsumer:
 
     async def close(self, timeout: float) -> None:
         """Acknowledge what is settled, hand back the rest, and forget the session."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            await asyncio.wait((supervisor,), timeout=timeout)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close(timeout)
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait((self._supervisor,))
+        if self._session is not None:
+            await self._session.close(timeout)
+        self._supervisor = self._session = None
         self._topics = self._no_topics()
 
     def health(self) -> list[ConsumerHealth]:
@@ -220,7 +221,7 @@ class QueueConsumer:
     async def _supervise(self) -> None:
         """Have a session, and after its end the next one."""
         pause, first = _FIRST_PAUSE, True
-        while True:
+        while self.standing.state != "stopped":
             try:
                 settled = await self._consume()
                 first = False

@@ -141,8 +141,7 @@ class Consumers:
         connection = self._link.current
         if connection is None or not self._by_queue:
             return True
-        async with connection.channel() as channel:
-            missing = await self._topology.missing_exchange(channel)
+        missing = await connection.declare(self._topology.missing_exchange)
         why = f"the exchange {missing!r} is missing"
         if missing is not None:
             logger.warning("RabbitMQ: %s; it is declared again, with its bindings", why)

@@ -62,7 +62,7 @@ class Publisher:
         """Have what belongs to one event loop: a broker may be started again on another."""
         self._limit = Expiry(self._timeout)
         self._sender = Sender(self._link, self._topology, self._on_unbound)
-        self._idle = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None
         self._late_at: float | None = None
 
     async def start(self) -> None:
@@ -89,15 +89,12 @@ class Publisher:
         """Begin no more; what is under way goes on."""
         self._started = False
 
-    async def flush(self, timeout: float) -> None:
-        """Wait until everything under way is confirmed, for ``timeout`` seconds at most."""
+    async def flush(self, deadline: Deadline) -> None:
+        """Wait until everything under way is confirmed, until the deadline."""
         if not self._in_flight:
             return
-        self._idle.clear()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError:
+        self._idle = asyncio.get_running_loop().create_future()
+        if await deadline.wait((self._idle,)):
             logger.warning("RabbitMQ: stopped with %d messages unconfirmed", self._in_flight)
 
     async def publish(
@@ -192,8 +189,8 @@ class Publisher:
             raise self._late(topic) from error
         finally:
             self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            if not self._in_flight and self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
 
     def _late(self, topic: str) -> PublishError:
         failure, connection = self._link.failure, self._link.current

@@ -192,8 +192,7 @@ class Sender:
 
     async def _open(self) -> Channel:
         connection = await self._link.connection()
-        async with connection.channel() as channel:
-            await self._topology.declare_exchanges(channel)
+        await connection.declare(self._topology.declare_exchanges)
         self.room_for_headers = connection.room_for_headers
         self._connection = connection
         return await connection.publishing_channel()

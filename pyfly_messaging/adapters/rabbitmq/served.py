@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyfly_messaging.delivery.lanes import Batch, Lanes, lanes_for
 
 if TYPE_CHECKING:
+    from pyfly_messaging.delivery.deadline import Deadline
     from pyfly_messaging.delivery.routing import Route
     from pyfly_messaging.message import Message
 
@@ -78,11 +79,11 @@ class Served:
         if self._change is not None:
             self._change.cancel()
 
-    async def drain(self, timeout: float, caller: asyncio.Task[Any] | None) -> None:
-        """Close; let running handlers finish for ``timeout`` seconds, then cancel them."""
+    async def drain(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
+        """Close; let running handlers finish until the deadline, then cancel them."""
         self.close()
         lanes = [each for each in (self._before, self._lanes) if each is not None]
-        await asyncio.gather(*(each.drain(timeout, caller=caller) for each in lanes))
+        await asyncio.gather(*(each.drain(deadline, caller=caller) for each in lanes))
 
     async def give_up(self) -> list[int]:
         """Close, and cancel running handlers; return the tags of what is not settled."""
@@ -253,9 +254,9 @@ class Topics:
         for served in self._all():
             served.close()
 
-    async def drain(self, timeout: float, caller: asyncio.Task[Any] | None) -> None:
-        """Let running handlers finish for ``timeout`` seconds, then cancel them."""
-        await asyncio.gather(*(served.drain(timeout, caller) for served in self._all()))
+    async def drain(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
+        """Let running handlers finish until the deadline, then cancel them."""
+        await asyncio.gather(*(served.drain(deadline, caller) for served in self._all()))
 
     def tell_idle(self) -> None:
         """Call ``on_idle`` if nothing is in work."""

@@ -14,6 +14,7 @@ from pyfly_messaging.message import Message, derived
 
 if TYPE_CHECKING:
     from aiormq import spec
+    from aiormq.abc import AbstractChannel
 
     from pyfly_messaging.adapters.rabbitmq.connection import Connection
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery, DeliveryChannel
@@ -83,8 +84,9 @@ class Session:
 
         """
         routes = tuple(routes)
-        async with self._connection.channel() as channel:
-            self.queue = await self._topology.declare_all(channel, self._declared, routes)
+        self.queue = await self._connection.declare(
+            lambda channel: self._topology.declare_all(channel, self._declared, routes)
+        )
         for route in routes:
             if route.subscriptions:  # the last one may have been taken back meanwhile
                 self._topics.serve(route)
@@ -109,7 +111,7 @@ class Session:
         """
         if route.topic not in self._topics.served:
             self._topics.serve(route)  # before the first message comes
-        await self._make_room(prefetch)
+        await self._connection.step(self._make_room(prefetch))
         await self._bind((route,))
         self._topics.serve(route)
 
@@ -168,15 +170,18 @@ class Session:
         await self._connection.cancel(channel, before)
 
     async def _bind(self, routes: Iterable[Route], *, exchanges: bool = False) -> None:
-        async with self._connection.channel() as channel:
+        async def bind(channel: AbstractChannel) -> None:
             if exchanges:
                 await self._topology.declare_exchanges(channel)
             for route in routes:
                 await self._topology.bind(channel, self.queue, route)
 
+        await self._connection.declare(bind)
+
     async def _consumers(self) -> int:
-        async with self._connection.channel() as channel:
-            return await self._topology.consumers(channel, self.queue)
+        return await self._connection.declare(
+            lambda channel: self._topology.consumers(channel, self.queue)
+        )
 
     def _arrive(self, delivery: Delivery) -> None:
         if not self._arrived:
