@@ -9,7 +9,7 @@ from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.testing.conformance import Capabilities, ConformanceSuite
 from tests.brokers import RabbitCluster
 
-from .faults import beyond, delivery, failure, lifecycle, messages
+from .faults import beyond, cancellation, delivery, failure, lifecycle, messages
 from .faults.base import Fault
 
 FAULTS: list[tuple[type[Fault], str]] = [
@@ -68,6 +68,19 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (lifecycle.LeavesAThread, "test_nothing_is_left_behind"),
     (lifecycle.LeavesAFile, "test_nothing_is_left_behind"),
     (lifecycle.LeavesAProcess, "test_nothing_is_left_behind"),
+    (cancellation.ForgetsATask, "test_cancelled_subscribe_leaves_nothing"),
+    (cancellation.ForgetsATask, "test_cancelled_start_leaves_nothing"),
+    (cancellation.ForgetsATask, "test_cancelled_stop_leaves_nothing"),
+    (cancellation.ForgetsATask, "test_cancelled_publish_leaves_nothing"),
+    (cancellation.ForgetsATaskTheSecondTime, "test_subscribe_cancelled_twice"),
+    (cancellation.ForgetsATaskTheSecondTime, "test_start_cancelled_twice"),
+    (cancellation.ForgetsATaskTheSecondTime, "test_stop_cancelled_twice"),
+    (cancellation.KeepsACancelledListener, "test_cancelled_subscribe_leaves_nothing"),
+    (cancellation.RestartsAfterACancelledSubscribe, "test_cancelled_subscribe_hurts_no_other"),
+    (cancellation.SwallowsItsCancellation, "test_cancelled_start_leaves_nothing"),
+    (cancellation.StopsOnInTheBackground, "test_cancelled_stop_leaves_nothing"),
+    (cancellation.RaisesAnotherError, "test_cancelled_stop_leaves_nothing"),
+    (delivery.SettlesWhatItCancels, "test_cancelled_stop_loses_nothing"),
     (beyond.LosesTheEndOfABatch, "test_batch_arrives"),
     (beyond.TurnsBatchesRound, "test_batch_keeps_its_order"),
     (beyond.SendsHalfABatch, "test_batch_with_a_wrong_message"),

@@ -22,7 +22,7 @@ class Leftovers:
     """What there is now, to be compared with what is left later."""
 
     def __init__(self) -> None:
-        self._before = _everything()
+        self._before = everything()
 
     async def gone(self, deadline: float) -> None:
         """Return when nothing is left that was not there before.
@@ -42,10 +42,11 @@ class Leftovers:
             raise AssertionError(f"left behind: {', '.join(sorted(self._left()))}") from None
 
     def _left(self) -> list[str]:
-        return [what for thing, what in _everything().items() if thing not in self._before]
+        return [what for thing, what in everything().items() if thing not in self._before]
 
 
-def _everything() -> Things:
+def everything() -> Things:
+    """Return what there is now."""
     return {**_tasks(), **_threads(), **_children(), **_files()}
 
 

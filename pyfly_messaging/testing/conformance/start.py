@@ -78,25 +78,6 @@ class StartCases(Stage):
         await probe.handled()
         assert probe.values == [b"message"]
 
-    @case()
-    async def test_cancelled_start_leaves_nothing(self) -> None:
-        """A start that is cancelled leaves nothing behind, and the next one works."""
-        broker, topic, probe = self.broker(), self.name(), self.probe()
-        await broker.subscribe(topic, probe, self.name("group"))
-        for pause in (0.0, 0.01):
-            before = Leftovers()
-            starting = asyncio.create_task(broker.start())
-            await asyncio.sleep(pause)  # how far it comes does not matter
-            starting.cancel()
-            await self.within(asyncio.wait({starting}), "the cancelled start to end")
-            if not starting.cancelled():
-                await self.stop(broker)
-            await before.gone(self.deadline)
-        await self.start(broker)
-        await broker.publish(topic, b"message")
-        await probe.handled()
-        assert probe.values == [b"message"]
-
     @case("unreachable")
     async def test_unreachable_broker(self) -> None:
         """A start of a broker out of reach raises ``BrokerUnavailableError``, which names the

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyfly_messaging.testing.conformance.backpressure import BackpressureCases
 from pyfly_messaging.testing.conformance.bad_input import BadInputCases
 from pyfly_messaging.testing.conformance.batches import BatchCases
+from pyfly_messaging.testing.conformance.cancellation import CancellationCases
 from pyfly_messaging.testing.conformance.crash import CrashCases
 from pyfly_messaging.testing.conformance.dead_letters import DeadLetterCases
 from pyfly_messaging.testing.conformance.delivery import DeliveryCases
@@ -31,6 +32,7 @@ class ConformanceSuite(
     HealthCases,
     BatchCases,
     MessageCases,
+    CancellationCases,
     StopAtWorkCases,
     StopCases,
     SubscribeCases,
