@@ -149,14 +149,17 @@ class _Seen:
 
 
 async def _members(servers: str, groups: list[str]) -> Counter[str]:
-    """Return how many members each group has."""
+    """Return how many members each group has.
+
+    aiokafka cannot read an answer about several groups (0.14).
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:
         found: Counter[str] = Counter()
-        for answer in await admin.describe_consumer_groups(groups):
-            for group in answer.to_object()["groups"]:
-                found[group["group"]] = len(group["members"])
+        for group in groups:
+            (answer,) = await admin.describe_consumer_groups([group])
+            found[group] = len(answer.to_object()["groups"][0]["members"])
         return +found
     finally:
         await admin.close()
