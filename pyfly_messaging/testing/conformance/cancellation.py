@@ -177,8 +177,8 @@ class CancellationCases(Stage):
         for moment in moments(_SEED, took, count, twice=twice):
             gate.clear() if moment.number // 2 % 2 else gate.set()
             with moment.named():
+                began = len(probe.called)  # what was cut short comes again
                 await self.start(broker)
-                began = len(probe.called)
                 await self.hand_over(broker, topic, b"%d" % moment.number)
                 await probe.began(began + 1)
                 await self._is_cancelled(broker.stop(), "stop()", moment, self.deadline / 2)
