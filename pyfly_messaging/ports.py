@@ -28,6 +28,8 @@ class MessageBrokerPort(Protocol):
       concurrency those with the same key stay in order.
     * A handler that raises is retried in place, then the message goes to its dead-letter topic.
       The publisher never sees a handler's exception.
+    * A call that is cancelled leaves nothing behind: a subscribe or start is undone, a stop stops
+      without waiting for handlers. The message of a cancelled publish may have been taken.
     """
 
     async def publish(
