@@ -63,7 +63,7 @@ async def test_kafka(kafka: KafkaCluster, report: Callable[[str], None]) -> None
     storm = Storm(
         lambda: make_adapter(servers, timeouts=TIMEOUTS, policy=POLICY, partitions=PARTITIONS),
         f"k{secrets.token_hex(3)}",
-        60,
+        40,
         shared=True,
         report=report,
     )
@@ -91,7 +91,7 @@ async def test_rabbitmq(rabbitmq: RabbitCluster, report: Callable[[str], None]) 
         storm = Storm(
             lambda: rabbit.adapter(timeouts=TIMEOUTS, policy=POLICY),
             rabbit.name("s"),
-            60,
+            40,
             shared=True,
             report=report,
         )
