@@ -38,13 +38,20 @@ ResultT = TypeVar("ResultT")
 
 
 @pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest) -> KafkaCluster:
+def no_broker_starts(request: pytest.FixtureRequest) -> None:
+    """Wait for brokers that are starting: a test might take one for something left behind."""
+    request.config.stash[_KAFKA].settled()
+    request.config.stash[_RABBITMQ].settled()
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest, no_broker_starts: None) -> KafkaCluster:
     """The run's one Kafka node, shared by all tests: use names of your own, and do not kill it."""
     return _or_skip(request.config.stash[_KAFKA].get)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(request: pytest.FixtureRequest) -> RabbitCluster:
+def rabbitmq(request: pytest.FixtureRequest, no_broker_starts: None) -> RabbitCluster:
     """The run's one RabbitMQ node, shared by all tests: use names of your own; do not kill it."""
     return _or_skip(request.config.stash[_RABBITMQ].get)
 

@@ -56,6 +56,11 @@ class Shared(Generic[ClusterT]):
         """Return the running broker; raise NotAvailable or StartError, every time alike."""
         return self.begin().result()
 
+    def settled(self) -> None:
+        """Wait until a start that is under way is over, however it ends."""
+        if self._future is not None:
+            self._future.exception()
+
     def stop(self) -> None:
         """End the broker if it was started, after a start that is under way; safe to call twice."""
         if self._future is None or self._pool is None:

@@ -202,12 +202,12 @@ class Site:
     async def _healthy(self) -> None:
         """See that the broker runs and can publish, and that every listener runs.
 
-        One whose group is joined by another may wait a moment for its partitions.
+        One whose group is joined by another may wait a moment for its partitions, and a broker
+        that is slow to answer may be taken for one that is away.
         """
         deadline = time.monotonic() + DEADLINE_S
         while not (health := self.broker.health()).healthy:
             assert health.started, health
-            assert health.publishing, health
             assert time.monotonic() < deadline, health
             await asyncio.sleep(0.01)
 

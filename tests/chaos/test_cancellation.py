@@ -39,6 +39,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     return show
 
 
+@pytest.mark.usefixtures("no_broker_starts")
 async def test_memory(report: Callable[[str], None]) -> None:
     """The in-memory broker, whose sites have nothing in common."""
     before = Leftovers()
