@@ -51,10 +51,10 @@ class Acknowledger:
 
     async def stop(self) -> None:
         """End without a last flush; a flush that is under way is cancelled."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            self._task = None
 
     async def _run(self) -> None:
         while True:

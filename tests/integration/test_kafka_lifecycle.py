@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -140,12 +141,85 @@ async def test_a_cancelled_start_leaves_nothing(kafka: KafkaCluster) -> None:
     await adapter.subscribe(unique(), Inbox(), unique("group"))
     await adapter.subscribe(unique(), Inbox())
     async with nothing_left():
-        for delay in (0.0, 0.01, 0.05, 0.1, 0.15, 0.2):
+        for number, delay in enumerate((0.0, 0.005, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2)):
             starting = asyncio.create_task(adapter.start())
-            await asyncio.sleep(delay)  # somewhere within
-            starting.cancel()
+            for _ in range(1 + number % 2):
+                await asyncio.sleep(delay)  # somewhere within
+                starting.cancel()
             await asyncio.wait((starting,))
+            if not starting.cancelled():
+                await adapter.stop()
+            assert adapter.health().started is False
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+async def test_a_cancelled_stop_leaves_nothing(kafka: KafkaCluster, busy: bool) -> None:
+    """A stop that is cancelled once or twice, wherever it is, has closed everything; soon."""
+    servers, group, begun = kafka.bootstrap_servers, unique("group"), asyncio.Event()
+    topic = await new_topic(servers, partitions=2)
+
+    async def handle(message: Message) -> None:
+        begun.set()
+        if busy:
+            await asyncio.Event().wait()
+
+    async with nothing_left():
+        for number, delay in enumerate((0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)):
+            adapter = make_adapter(servers, timeouts=Timeouts(shutdown=600))
+            await adapter.subscribe(topic, handle, group)
+            await adapter.subscribe(topic, Inbox())
+            begun.clear()
+            await adapter.start()
+            publishes = [asyncio.create_task(adapter.publish(topic, b"value")) for _ in range(9)]
+            await begun.wait()
+            stopping = asyncio.create_task(adapter.stop())
+            for _ in range(1 + number % 2):
+                await asyncio.sleep(delay)  # somewhere within
+                stopping.cancel()
+            async with asyncio.timeout(60):
+                await asyncio.wait((stopping,))
+                await asyncio.gather(*publishes, return_exceptions=True)
+            assert adapter.health().started is False
+            assert {consumer.state for consumer in adapter.health().consumers} == {"stopped"}
+            assert await members(servers, group) == 0
             await adapter.stop()
+
+
+async def members(servers: str, group: str) -> int:
+    """Return how many members a group has."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        (described,) = await admin.describe_consumer_groups([group])
+    finally:
+        await admin.close()
+    return len(described.groups[0][5])
+
+
+async def test_a_cancelled_subscribe_leaves_nothing(kafka: KafkaCluster) -> None:
+    """A subscription that is cancelled, wherever it is, is taken back whole; the broker goes on."""
+    adapter, topic, inbox = make_adapter(kafka.bootstrap_servers), unique(), Inbox()
+    async with nothing_left(), running(adapter):
+        for number, delay in enumerate((0.0, 0.003, 0.01, 0.02, 0.03, 0.06, 0.1)):
+            tasks = asyncio.all_tasks()
+            subscribing = asyncio.create_task(adapter.subscribe(unique(), Inbox(), unique("group")))
+            for _ in range(1 + number % 2):
+                await asyncio.sleep(delay)  # somewhere within
+                subscribing.cancel()
+            await asyncio.wait((subscribing,))
+            if not subscribing.cancelled():
+                break
+            assert adapter.health().consumers == ()
+            assert adapter._consumers == {}
+            await only(tasks)
+        await adapter.subscribe(topic, inbox, unique("group"))
+        await adapter.publish(topic, b"value")
+        await inbox.has(1)
+
+
+async def only(tasks: set[asyncio.Task[Any]]) -> None:
+    """Wait until there are no other tasks."""
+    await until(lambda: asyncio.all_tasks() <= tasks)
 
 
 @pytest.mark.parametrize("answered", range(1, 6))

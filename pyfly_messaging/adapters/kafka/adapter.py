@@ -19,6 +19,7 @@ from pyfly_messaging.delivery.lifecycle import Lifecycle
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.delivery.uninterrupted import uninterrupted
 from pyfly_messaging.errors import BrokerError, NotStartedError
 from pyfly_messaging.health import ConsumerHealth, Health
 from pyfly_messaging.message import Message, check_message
@@ -86,7 +87,7 @@ class KafkaAdapter:
         self._publisher = Publisher(self._client, self._topics, timeouts.publish)
         self._publish = self._publisher.publish
         self._registry = Registry(DeadLetters(self._client, self._publisher, timeouts.publish))
-        self._lifecycle = Lifecycle(self._open, self._close)
+        self._lifecycle = Lifecycle(self._open, self._close_whole)
         self._later: set[asyncio.Task[None]] = set()  # subscriptions made inside handlers
         self._consumers: dict[Route, TopicConsumer] = {}
         self._listening = False
@@ -177,7 +178,7 @@ class KafkaAdapter:
                 else:
                     await self._listen(route, deadline)
             except BaseException:
-                await self._take_back(subscription, route)
+                await uninterrupted(self._take_back(subscription, route))
                 raise
 
     async def start(self) -> None:
@@ -229,19 +230,38 @@ class KafkaAdapter:
             # Whoever joined a group last has made its other members join again.
             await _all(consumer.positioned(deadline) for consumer in self._consumers.values())
 
-    async def _close(self) -> None:
-        deadline, caller = Deadline(self._timeouts.shutdown), asyncio.current_task()
+    async def _close_whole(self) -> None:
+        caller = asyncio.current_task()
+        closing = asyncio.create_task(self._close(Deadline(self._timeouts.shutdown), caller))
+        try:
+            await asyncio.wait((closing,))
+        except asyncio.CancelledError:
+            closing.cancel()
+            await uninterrupted(self._close_at_once(closing, caller))
+            raise
+        closing.result()
+
+    async def _close_at_once(
+        self, closing: asyncio.Task[None], caller: asyncio.Task[Any] | None
+    ) -> None:
+        await asyncio.wait((closing,))
+        await self._close(Deadline(0), caller)
+
+    async def _close(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
+        """Release all that is open; cancelled, it is to be called again."""
         self._listening = False
         for task in self._later:
             task.cancel()
-        try:
-            await _all(consumer.stop(deadline, caller) for consumer in self._consumers.values())
-            self._consumers.clear()
-        finally:
-            await self._publisher.stop(deadline)
-            self._topics.forget_all()
-            if self._later:
-                await asyncio.wait(self._later)
+        if self._later:  # a consumer that it takes back is stopped by it
+            await asyncio.wait(self._later)
+        consumers = self._consumers.values()
+        stops = (consumer.stop(deadline, caller) for consumer in consumers)
+        failures = [e for e in await asyncio.gather(*stops, return_exceptions=True) if e]
+        await self._publisher.stop(deadline)
+        self._consumers.clear()
+        self._topics.forget_all()
+        for failure in failures:
+            raise failure
 
     async def _listen(self, route: Route, deadline: Deadline) -> None:
         """Start the consumer of a route, or wait for somebody else who does."""
@@ -255,14 +275,15 @@ class KafkaAdapter:
         """Remove a subscription, and its consumer unless another one waits for it too."""
         self._registry.remove(subscription)
         if self._listening and not route.subscriptions and route in self._consumers:
-            await self._consumers.pop(route).stop(Deadline(0))
+            await self._consumers[route].stop(Deadline(0))
+            self._consumers.pop(route, None)
 
     def _listen_later(self, route: Route, subscription: Subscription) -> None:
         async def listen() -> None:
             try:
                 await self._listen(route, Deadline(self._timeouts.startup))
             except BrokerError as error:
-                await self._take_back(subscription, route)
+                await uninterrupted(self._take_back(subscription, route))
                 logger.error("Kafka: listener %s does not listen: %s", subscription.name, error)
 
         task = asyncio.create_task(listen(), name=f"pyfly kafka subscribe {subscription.name}")

@@ -66,7 +66,7 @@ class Assignment:
         )
         self._lanes = lanes_for(route.name, route.concurrency, self._acknowledger.idle)
         self._lanes.context.run(handling.set, self)
-        self._draining: asyncio.Task[object] | None = None
+        self._drains: list[asyncio.Task[object]] = []
 
     @property
     def group(self) -> str | None:
@@ -126,39 +126,39 @@ class Assignment:
     async def end(self, grace: float, caller: asyncio.Task[Any] | None = None) -> None:
         """Let running handlers finish for ``grace`` seconds, then commit what is settled.
 
-        A handler that ignores its cancellation is left behind; see `drained`.
+        A handler that ignores its cancellation is left behind; see `drained`. Called again, this
+        counts with the shorter of the graces.
 
         Args:
             grace: Seconds.
             caller: The task that wants it, and is not waited for if it runs a handler.
 
         """
-        if self._draining is None:
-            self._draining = asyncio.create_task(
-                self._lanes.drain(grace, caller=caller),
-                name=f"pyfly kafka drain {self._route.name}",
-            )
-        await asyncio.wait((self._draining,), timeout=grace)
-        if not self._draining.done():
+        draining = asyncio.create_task(
+            self._lanes.drain(grace, caller=caller), name=f"pyfly kafka drain {self._route.name}"
+        )
+        self._drains.append(draining)
+        await asyncio.wait((draining,), timeout=grace)
+        if not draining.done():
             logger.warning(
                 "Kafka: listener %s: a handler still runs after %g s and is cancelled; its message"
                 " is handled again",
                 self._route.name,
                 grace,
             )
-            await asyncio.wait((self._draining,), timeout=_CANCELLED)
+            await asyncio.wait((draining,), timeout=_CANCELLED)
         await self._acknowledger.stop()
         await self._flush()
 
     @property
     def is_drained(self) -> bool:
         """Whether it has ended, and no handler runs any more; see `drained`."""
-        return self._draining is not None and self._draining.done()
+        return bool(self._drains) and all(draining.done() for draining in self._drains)
 
     async def drained(self) -> None:
         """Wait until no handler runs any more, one that ignores its cancellation excepted."""
-        if self._draining is not None:
-            await asyncio.wait((self._draining,))
+        if self._drains:
+            await asyncio.wait(self._drains)
 
     async def _flush_at_last(self) -> None:
         """Commit, for as long as it takes."""

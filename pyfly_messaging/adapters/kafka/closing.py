@@ -17,6 +17,8 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
+from pyfly_messaging.delivery.uninterrupted import uninterrupted
+
 logger = logging.getLogger("pyfly_messaging.kafka")
 
 # For what needs no broker any more. Seconds.
@@ -53,8 +55,8 @@ async def end_producer(producer: AIOKafkaProducer, timeout: float) -> bool:
     finally:
         if not ended:
             parts = (producer, producer._sender, producer._message_accumulator)
-            await _force(producer.client, parts)
-            # Whoever waits for a confirmation would wait for ever.
+            await uninterrupted(_force(producer.client, parts))
+            # What waits for a confirmation would wait for ever.
             closed = KafkaConnectionError("closed before it answered")
             producer._message_accumulator.fail_all(closed)
     return ended
@@ -64,24 +66,39 @@ async def end_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float)
     """Leave the group and close; False when the group was not told.
 
     With its brokers down aiokafka's own stop hangs, or ends in a ``CancelledError`` of its own and
-    leaves tasks and connections (0.14).
+    leaves tasks and connections (0.14). Cancelled, it only leaves the group and closes.
     """
-    coordinator = consumer._coordinator
-    withdrawing = asyncio.create_task(_withdraw(coordinator), name="pyfly kafka withdrawal")
+    ended = False
     try:
-        ended = await _in_time(consumer.stop(), timeout)
+        ended = await _stop_consumer(consumer, timeout)
+    finally:
+        if not ended:
+            ended = await uninterrupted(_force_consumer(consumer))
+    return ended
+
+
+async def _stop_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float) -> bool:
+    withdrawing = asyncio.create_task(
+        _withdraw(consumer._coordinator), name="pyfly kafka withdrawal"
+    )
+    try:
+        return await _in_time(consumer.stop(), timeout)
     finally:
         withdrawing.cancel()
         await asyncio.wait((withdrawing,))
-    if not ended:
-        if isinstance(coordinator, GroupCoordinator):
-            # A member that is not known to have left keeps its partitions for the session timeout.
-            ended = await _in_time(coordinator._maybe_leave_group(), _AT_ONCE)
-        subscription = consumer._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
-        waiter = None if assignment is None else assignment.commit_refresh_needed
-        await _force(consumer._client, (consumer, consumer._coordinator, consumer._fetcher, waiter))
-    return ended
+
+
+async def _force_consumer(consumer: AIOKafkaConsumer[bytes, bytes]) -> bool:
+    """Close a consumer whose own stop did not end; False when the group was not told."""
+    coordinator, told = consumer._coordinator, False
+    if isinstance(coordinator, GroupCoordinator):
+        # A member that is not known to have left keeps its partitions for the session timeout.
+        told = await _in_time(coordinator._maybe_leave_group(), _AT_ONCE)
+    subscription = consumer._subscription.subscription
+    assignment = None if subscription is None else subscription.assignment
+    waiter = None if assignment is None else assignment.commit_refresh_needed
+    await _force(consumer._client, (consumer, coordinator, consumer._fetcher, waiter))
+    return told
 
 
 async def _withdraw(coordinator: object) -> None:
@@ -105,7 +122,11 @@ async def _withdraw(coordinator: object) -> None:
 
 
 async def end_admin(admin: AIOKafkaAdminClient) -> None:
-    """Close the connections of an admin client."""
+    """Close the connections of an admin client, whatever cancels the caller meanwhile."""
+    await uninterrupted(_end_admin(admin))
+
+
+async def _end_admin(admin: AIOKafkaAdminClient) -> None:
     if not await _in_time(admin.close(), _AT_ONCE):
         await _force(admin._client, (admin,))
 
@@ -114,8 +135,10 @@ async def hang_up(connection: AIOKafkaConnection) -> None:
     """Close a connection; one whose peer takes nothing any more is cut."""
     closed = connection.close()
     if closed is not None:
-        await asyncio.wait((closed,), timeout=_AT_ONCE)
-        _abort(connection)
+        try:
+            await asyncio.wait((closed,), timeout=_AT_ONCE)
+        finally:
+            _abort(connection)
 
 
 async def _in_time(stop: Any, timeout: float) -> bool:

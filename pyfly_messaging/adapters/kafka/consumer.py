@@ -49,7 +49,9 @@ class TopicConsumer:
         self._task: asyncio.Task[None] | None = None
         self._joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._joined.add_done_callback(_retrieve)
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._open: list[Membership] = []  # those that have not left
+        self._stopping = False
+        self._turn = asyncio.Lock()
         self._error: str | None = None
 
     def health(self) -> ConsumerHealth:
@@ -65,7 +67,8 @@ class TopicConsumer:
                 in_flight=membership.in_flight,
                 error=membership.error,
             )
-        state: ConsumerState = "stopped" if self._task is None else "reconnecting"
+        stopped = self._task is None or self._stopping
+        state: ConsumerState = "stopped" if stopped else "reconnecting"
         return ConsumerHealth(name=name, topic=topic, group=group, state=state, error=self._error)
 
     async def start(self, deadline: Deadline) -> None:
@@ -81,6 +84,8 @@ class TopicConsumer:
             NotStartedError: It was stopped meanwhile.
 
         """
+        if self._stopping:
+            raise NotStartedError
         if self._task is None:
             self._task = asyncio.create_task(
                 self._run(deadline), name=f"pyfly kafka {self._route.name}"
@@ -110,21 +115,22 @@ class TopicConsumer:
     async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
         """Let running handlers finish, commit what is settled, leave the group.
 
+        One that is cancelled is finished by the next call.
+
         Args:
             deadline: For all of it.
             caller: The task that wants it, and is not waited for if it runs a handler.
 
         """
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+        self._stopping = True
         self._joined.cancel()
-        membership, self._membership = self._membership, None
-        if membership is not None:
-            await self._leave(membership, deadline, deadline.left(), caller)
-        if self._farewells:
-            await asyncio.wait(self._farewells)
+        async with self._turn:
+            if self._task is not None and not self._task.done():
+                self._task.cancel()
+                await asyncio.wait((self._task,))
+            self._membership = None
+            for membership in tuple(self._open):
+                await self._leave(membership, deadline, deadline.left(), caller)
 
     async def _run(self, deadline: Deadline) -> None:
         membership = self._membership = await self._join(deadline)
@@ -140,7 +146,7 @@ class TopicConsumer:
 
     def _ended(self, run: asyncio.Task[None]) -> None:
         """Tell why nothing is consumed, unless it was stopped."""
-        if self._task is not run:
+        if self._stopping:
             return
         error = BrokerError("its client was cancelled") if run.cancelled() else run.exception()
         if error is not None and not self._joined.done():
@@ -168,6 +174,7 @@ class TopicConsumer:
 
     async def _join(self, deadline: Deadline) -> Membership:
         membership = Membership(self._client, self._route, self._kept, self._grace, self._identity)
+        self._open.append(membership)
         try:
             await membership.join(deadline)
         except BaseException:
@@ -182,14 +189,9 @@ class TopicConsumer:
         grace: float,
         caller: asyncio.Task[Any] | None = None,
     ) -> None:
-        """Leave; whoever waits here may be cancelled, the farewell goes on."""
-        farewell = asyncio.create_task(
-            membership.leave(deadline, grace, caller),
-            name=f"pyfly kafka farewell {self._route.name}",
-        )
-        self._farewells.add(farewell)
-        farewell.add_done_callback(self._farewells.discard)
-        await asyncio.wait((farewell,))
+        """Have a membership leave; cancelled, `stop` has it leave again."""
+        await membership.leave(deadline, grace, caller)
+        self._open.remove(membership)
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

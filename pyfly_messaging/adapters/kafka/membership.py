@@ -139,6 +139,8 @@ class Membership:
     ) -> None:
         """Let running handlers finish for ``grace`` seconds, commit, leave the group.
 
+        Cancelled, it is to be called again, with a shorter deadline.
+
         Args:
             deadline: For all of it.
             grace: Seconds.
@@ -149,8 +151,10 @@ class Membership:
         self._assignments.announce_last()
         await self._joining.end()
         staying = asyncio.create_task(self._stay(), name=f"pyfly kafka {self._route.name}")
-        await self._assignments.end(grace, caller)
-        staying.cancel()
+        try:
+            await self._assignments.end(grace, caller)
+        finally:
+            staying.cancel()
         await asyncio.wait((staying,))
         if not await end_consumer(self._consumer, self._commits.patience):
             logger.warning("Kafka: listener %s could not say goodbye", self._route.name)

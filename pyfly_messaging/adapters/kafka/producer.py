@@ -71,17 +71,25 @@ class Producer:
         self._watching = asyncio.create_task(self._watch(), name="pyfly kafka producer watch")
 
     async def stop(self, deadline: Deadline) -> None:
-        """Flush what is being sent and disconnect; never hangs on a dead broker."""
-        producer, self.current = self.current, None
+        """Flush what is being sent and disconnect; never hangs on a dead broker.
+
+        Cancelled, it leaves a producer that flushes until the deadline; the next call cuts it.
+        """
+        last = None
+        if self.current is not None:
+            last = self._retire(self.current, max(1.0, deadline.left()))
+            self.current = None
         for task in (self._watching, self._replacing):
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
         self._watching = self._replacing = None
-        if producer is not None and not await end_producer(producer, max(1.0, deadline.left())):
-            logger.warning(
-                "Kafka at %s: not all that was published is confirmed", self._client.address
-            )
+        if last is not None:
+            await asyncio.wait((last,))
+            if last.cancelled() or not last.result():
+                logger.warning(
+                    "Kafka at %s: not all that was published is confirmed", self._client.address
+                )
         for retiring in tuple(self._retiring):
             retiring.cancel()
             await asyncio.wait((retiring,))
@@ -108,11 +116,16 @@ class Producer:
             self.current = await self._connect(Deadline(self._timeout))
         finally:
             self._replacing = None
+        self._retire(spoilt, _RETIREMENT)
+
+    def _retire(self, producer: AIOKafkaProducer, timeout: float) -> asyncio.Task[bool]:
+        """Begin to end a producer that is used no more."""
         retiring = asyncio.create_task(
-            end_producer(spoilt, _RETIREMENT), name="pyfly kafka retired producer"
+            end_producer(producer, timeout), name="pyfly kafka retired producer"
         )
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
+        return retiring
 
     async def _connect(self, deadline: Deadline) -> AIOKafkaProducer:
         await self._client.reach(deadline)
