@@ -86,7 +86,8 @@ class KafkaAdapter:
         self._topics = Topics(self._client)
         self._publisher = Publisher(self._client, self._topics, timeouts.publish)
         self._publish = self._publisher.publish
-        self._registry = Registry(DeadLetters(self._client, self._publisher, timeouts.publish))
+        self._dead_letters = DeadLetters(self._client, self._publisher, timeouts.publish)
+        self._registry = Registry(self._dead_letters)
         self._lifecycle = Lifecycle(self._open, self._close_whole)
         self._later: set[asyncio.Task[None]] = set()  # subscriptions made inside handlers
         self._consumers: dict[Route, TopicConsumer] = {}
@@ -258,6 +259,7 @@ class KafkaAdapter:
         stops = (consumer.stop(deadline, caller) for consumer in consumers)
         failures = [e for e in await asyncio.gather(*stops, return_exceptions=True) if e]
         await self._publisher.stop(deadline)
+        await self._dead_letters.stop(deadline)
         self._consumers.clear()
         self._topics.forget_all()
         for failure in failures:

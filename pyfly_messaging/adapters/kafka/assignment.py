@@ -80,10 +80,6 @@ class Assignment:
             return f"dead letter not confirmed: {refusal}"
         return None
 
-    def refusal_of(self, letter: Message) -> BaseException | None:
-        """Return what the last publish of a dead letter has failed with."""
-        return self._refusals.get(id(letter))
-
     def note_letter(self, letter: Message, refusal: BaseException | None) -> None:
         """Note what a publish of a dead letter has come to."""
         if refusal is None:

@@ -93,7 +93,7 @@ class Publisher:
             BatchPublishError: Some were not confirmed within the timeout, or were refused.
 
         """
-        self._current()
+        self.current()
         batch = SentBatch(records)
         try:
             async with asyncio.timeout(self._limit.seconds):
@@ -116,7 +116,7 @@ class Publisher:
                     await self._ensure(topic, deadline)
                 except PublishError as missing:
                     batch.fail_topic(topic, missing)
-        producer = self._current()
+        producer = self.current()
         await batch.send(producer)
         for position, record, error in tuple(batch.failures()):
             if isinstance(error, _SEND_AGAIN):
@@ -142,7 +142,7 @@ class Publisher:
             try:
                 if alone:
                     async with self._alone.turn:
-                        producer = self._current()
+                        producer = self.current()
                         await self._alone(producer, record)
                 else:
                     await (await record.send(producer))
@@ -156,15 +156,21 @@ class Publisher:
             await self._producer.replace(spoilt)
         except BrokerError as error:
             raise PublishError(f"the producer could not be replaced: {error}") from error
-        return self._current()
+        return self.current()
 
-    def _current(self) -> AIOKafkaProducer:
+    def current(self) -> AIOKafkaProducer:
+        """Return the producer that is to be used now.
+
+        Raises:
+            NotStartedError: Not started, or stopped.
+
+        """
         if (producer := self._producer.current) is None:
             raise NotStartedError
         return producer
 
     async def _ensure(self, topic: str, deadline: Deadline) -> None:
-        self._current()
+        self.current()
         try:
             await self._topics.ensure((topic,), deadline)
         except BrokerError as error:
