@@ -21,6 +21,8 @@ class ConsumerHealth:
             has more members than partitions runs with none.
         in_flight: Messages that arrived and are not settled.
         error: The last error, as text without secrets; None since it was overcome.
+        skipped: Messages that could not be read and were passed over since the start (Kafka, with
+            ``kafka.unreadable: skip``).
 
     """
 
@@ -31,6 +33,7 @@ class ConsumerHealth:
     assigned: tuple[str, ...] = ()
     in_flight: int = 0
     error: str | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -270,7 +270,9 @@ class KafkaAdapter:
         if not self._listening:
             raise NotStartedError
         if (consumer := self._consumers.get(route)) is None:
-            consumer = self._consumers[route] = TopicConsumer(self._client, route, self._grace)
+            consumer = self._consumers[route] = TopicConsumer(
+                self._client, route, self._grace, self._dead_letters
+            )
         await consumer.start(deadline)
 
     async def _take_back(self, subscription: Subscription, route: Route) -> None:

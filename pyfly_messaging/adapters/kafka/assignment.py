@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
@@ -106,14 +107,32 @@ class Assignment:
         return await self._lanes.room(self.share + 1, timeout)
 
     def submit(
-        self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]
+        self,
+        fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]],
+        skipped: Mapping[TopicPartition, Sequence[int]] = MappingProxyType({}),
     ) -> None:
-        """Hand records to the lanes."""
+        """Hand records to the lanes.
+
+        Args:
+            fetched: The records.
+            skipped: Offsets of the same partitions that are settled without a record.
+
+        """
         self._commit_by_count(0)
         for partition, records in fetched.items():
             ledger = self._ledgers[partition]
             offsets = [record.offset for record in records]
-            ledger.take(offsets)
+            if holes := skipped.get(partition):
+                ledger.take(sorted([*offsets, *holes]))
+                for offset in holes:
+                    ledger.settle(offset)
+                if not records:
+                    self._acknowledger.begin()
+                    if not self._lanes.in_flight:
+                        self._acknowledger.idle()
+                    continue
+            else:
+                ledger.take(offsets)
             settle = ledger.settle if self._commit_count >= self.share else self._counting(ledger)
             self._taken += len(offsets)
             self._lanes.submit(Batch(self._route, decode(records), offsets, settle))

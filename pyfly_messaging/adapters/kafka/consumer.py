@@ -12,7 +12,9 @@ from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.identity import Identity
 from pyfly_messaging.adapters.kafka.membership import Membership
 from pyfly_messaging.adapters.kafka.outage import Outage
+from pyfly_messaging.adapters.kafka.skips import Skips
 from pyfly_messaging.adapters.kafka.watch import attend
+from pyfly_messaging.delivery.dead_letter import PublishDeadLetter
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import (
@@ -36,15 +38,19 @@ class TopicConsumer:
         client: How to connect.
         route: Where the messages go.
         grace: Seconds for running handlers when partitions are revoked.
+        publish: How to publish a dead letter.
 
     """
 
-    def __init__(self, client: Client, route: Route, grace: float) -> None:
+    def __init__(
+        self, client: Client, route: Route, grace: float, publish: PublishDeadLetter
+    ) -> None:
         self._client = client
         self._route = route
         self._grace = grace
         self._kept: dict[TopicPartition, int] = {}
         self._identity = Identity(client, route.topic)
+        self._skips = Skips(route, publish)
         self._membership: Membership | None = None
         self._task: asyncio.Task[None] | None = None
         self._joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,10 +72,18 @@ class TopicConsumer:
                 assigned=membership.assigned,
                 in_flight=membership.in_flight,
                 error=membership.error,
+                skipped=self._skips.count,
             )
         stopped = self._task is None or self._stopping
         state: ConsumerState = "stopped" if stopped else "reconnecting"
-        return ConsumerHealth(name=name, topic=topic, group=group, state=state, error=self._error)
+        return ConsumerHealth(
+            name=name,
+            topic=topic,
+            group=group,
+            state=state,
+            error=self._error,
+            skipped=self._skips.count,
+        )
 
     async def start(self, deadline: Deadline) -> None:
         """Join the group and know the position in every partition; then consume.
@@ -173,7 +187,9 @@ class TopicConsumer:
                     logger.warning("Kafka: listener %s: %s", self._route.name, error)
 
     async def _join(self, deadline: Deadline) -> Membership:
-        membership = Membership(self._client, self._route, self._kept, self._grace, self._identity)
+        membership = Membership(
+            self._client, self._route, self._kept, self._grace, self._identity, skips=self._skips
+        )
         self._open.append(membership)
         try:
             await membership.join(deadline)

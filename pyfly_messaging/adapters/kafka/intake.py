@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import RecordTooLargeError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka.unreadable import Hole, salvage
+from pyfly_messaging.errors import BrokerError
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
 Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
+
+Note: TypeAlias = Callable[[TopicPartition, Hole], Awaitable[None]]
 
 logger = logging.getLogger("pyfly_messaging.kafka")
 
@@ -27,6 +37,15 @@ _WAIT = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 # After a failure, for how long each partition is read by itself, and how often. Seconds.
 _CAREFUL, _LOOK = 2.0, 0.05
+# To fetch a batch that cannot be read once more. Seconds.
+_SALVAGE_TIMEOUT_S = 10.0
+# What keeps a partition from being read, and is not a record.
+_NOT_OF_A_RECORD = (
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+)
 _NOWHERE = TopicPartition("", 0)
 
 
@@ -38,6 +57,7 @@ class _Block:
     offset: int | None
     pause: float
     due: float
+    noted: set[int] = field(default_factory=set)  # holes of which there is a note
 
 
 class Intake:
@@ -47,12 +67,19 @@ class Intake:
     installed, a checksum, a header name that is not UTF-8) from a fetch of all partitions, and then
     forgets the records of the others that it has already taken: they would be lost. Therefore the
     positions are put back after a failure, and each partition is read by itself, record by record,
-    until the one that fails is found. It is tried again with growing pauses; nothing of it is
-    skipped.
+    until the one that fails is found. It is tried again with growing pauses.
+
+    Args:
+        consumer: The consumer.
+        note: Called for what is skipped because it fails a second time: leaves a note of it, or
+            raises a BrokerError. None if nothing is skipped.
+
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer[bytes, bytes]) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer[bytes, bytes], note: Note | None = None) -> None:
         self._consumer = consumer
+        self._note = note
+        self._skipped: dict[TopicPartition, list[int]] = {}
         self._clock = asyncio.get_running_loop().time
         self._blocked: dict[TopicPartition, _Block] = {}
         self._careful_until = 0.0
@@ -88,6 +115,11 @@ class Intake:
         if not self._blocked:
             return await self._fetch_all((), _WAIT, at_most)
         return await self._fetch_around(now, at_most)
+
+    def take_skipped(self) -> Mapping[TopicPartition, list[int]]:
+        """Return the offsets that were skipped in the last fetch; its records are around them."""
+        skipped, self._skipped = self._skipped, {}
+        return skipped
 
     def put_back(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Read partitions again from an offset on, as far as they are still assigned."""
@@ -132,9 +164,11 @@ class Intake:
     ) -> Mapping[TopicPartition, Records]:
         fetched: dict[TopicPartition, Records] = {}
         for partition in partitions:
-            if at_most > 0 and (records := await self._step(partition, at_most)):
-                fetched[partition] = records
-                at_most -= len(records)
+            if at_most > 0:
+                records = await self._step(partition, at_most)
+                if records or partition in self._skipped:
+                    fetched[partition] = records
+                    at_most -= len(records)
         return fetched
 
     async def _step(self, partition: TopicPartition, at_most: int) -> Records:
@@ -146,6 +180,8 @@ class Intake:
             except Exception as error:
                 if not _is_of_a_partition(error):
                     raise
+                if not records and (found := await self._skip(partition, error)) is not None:
+                    return found
                 self._block(partition, error)
                 return records
             if not fetched:
@@ -154,6 +190,36 @@ class Intake:
         if records and self._blocked.pop(partition, None) is not None:
             logger.info("Kafka: partition %s-%d can be read again", *partition)
         return records
+
+    async def _skip(self, partition: TopicPartition, error: Exception) -> Records | None:
+        """Pass over what has failed at the same offset before, once there is a note of it.
+
+        Returns:
+            What can be read of the batch; None when the partition stays where it is.
+
+        """
+        block, position = self._blocked.get(partition), _positions(self._consumer).get(partition)
+        if self._note is None or block is None or block.offset != position or position is None:
+            return None
+        if isinstance(error, _NOT_OF_A_RECORD):
+            return None
+        try:
+            async with asyncio.timeout(_SALVAGE_TIMEOUT_S):
+                found = await salvage(self._consumer, partition, position, error)
+            for hole in found.holes:
+                if hole.first not in block.noted:
+                    await self._note(partition, hole)
+                    block.noted.add(hole.first)
+        except (TimeoutError, KafkaError, BrokerError) as refusal:
+            logger.warning("Kafka: partition %s-%d: %s", *partition, errors.describe(refusal))
+            return None
+        if partition not in self._consumer.assignment():
+            return None
+        self._consumer.seek(partition, found.next_offset)
+        if found.holes:
+            self._skipped[partition] = [hole.last for hole in found.holes]
+        del self._blocked[partition]
+        return found.records
 
     def _block(self, partition: TopicPartition, error: BaseException) -> None:
         if isinstance(error, RecordTooLargeError) and len(error.args) > 2:
@@ -165,7 +231,7 @@ class Intake:
             block = self._blocked[partition] = _Block(error, offset, _FIRST_PAUSE, 0.0)
             logger.error(
                 "Kafka: partition %s-%d cannot be read at offset %s; it is tried again, the other"
-                " partitions go on: %s",
+                " partitions go on (kafka.unreadable): %s",
                 *partition,
                 offset,
                 errors.describe(error),

@@ -21,6 +21,7 @@ from pyfly_messaging.adapters.kafka.identity import Identity, TopicWatch
 from pyfly_messaging.adapters.kafka.intake import Intake, Records
 from pyfly_messaging.adapters.kafka.joining import Joining
 from pyfly_messaging.adapters.kafka.pulse import Pulse
+from pyfly_messaging.adapters.kafka.skips import Skips
 from pyfly_messaging.adapters.kafka.source import Source
 from pyfly_messaging.adapters.kafka.whole_topic import WholeTopic
 from pyfly_messaging.delivery.deadline import Deadline
@@ -39,6 +40,7 @@ class Membership:
         grace: Seconds for running handlers when partitions are revoked.
         identity: Tells whether the topic is still the same; one that was created since the listener
             began is read from its beginning, for all of it is new.
+        skips: Leaves a note of what cannot be read and is skipped.
 
     Attributes:
         topic: Whether the topic is gone.
@@ -52,6 +54,8 @@ class Membership:
         kept: MutableMapping[TopicPartition, int],
         grace: float,
         identity: Identity,
+        *,
+        skips: Skips,
     ) -> None:
         settings = client.settings
         self._route = route
@@ -68,7 +72,7 @@ class Membership:
         else:
             source = GroupShare(consumer, route.topic, from_latest=latest)
         self._source = source
-        self._intake = Intake(consumer)
+        self._intake = Intake(consumer, skips if settings.unreadable == "skip" else None)
         self._pulse = Pulse(consumer, settings.options.get("fetch_max_wait_ms", 500))
         self.topic = TopicWatch(identity, consumer._client.cluster)
         self._commits = Commits(route, source, self.topic, self._pulse)
@@ -167,10 +171,13 @@ class Membership:
 
         Those that came with a new assignment, of which the group has not told yet, go back.
         """
-        starts = {partition: records[0].offset for partition, records in fetched.items()}
+        skipped = self._intake.take_skipped()
+        starts = {
+            p: min([r.offset for r in rs[:1]] + skipped.get(p, [])) for p, rs in fetched.items()
+        }
         anchored = await self._commits.anchor(starts)
         if anchored and assignment is self._assignments.current and not assignment.closed:
-            assignment.submit(fetched)
+            assignment.submit(fetched, skipped)
         else:
             self._intake.put_back(starts)
 

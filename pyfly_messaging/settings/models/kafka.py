@@ -61,6 +61,12 @@ class KafkaSettings(Section):
     max_in_flight: Annotated[Whole, Field(ge=1)] = Field(
         default=500, description="Records that a listener may hold before its intake pauses."
     )
+    unreadable: Literal["block", "skip"] = Field(
+        default="block",
+        description="What to do about a record that cannot be read (a broken checksum, a codec "
+        "that is not installed, a header name that is not UTF-8): block its partition until it "
+        "can be, or skip it, with a note of where it is on the dead-letter topic.",
+    )
     topics: Literal["create", "verify", "ignore"] = Field(
         default="create",
         description="What to do about a topic that is missing at start: create it, "

@@ -1,0 +1,196 @@
+"""What can be read of a batch that aiokafka cannot unpack, and what cannot."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from traceback import walk_tb
+from typing import TYPE_CHECKING, TypeAlias
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import CorruptRecordException, KafkaError, NoError, for_code
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record._protocols import DefaultRecordProtocol
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.util import decode_varint
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+if TYPE_CHECKING:
+    Record: TypeAlias = ConsumerRecord[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Offsets that cannot be read.
+
+    Attributes:
+        first: The first of them.
+        last: The last of them.
+        size: Their bytes in the batch, compressed if the batch is.
+        error: Why.
+
+    """
+
+    first: int
+    last: int
+    size: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """A batch that cannot be read as a whole.
+
+    Attributes:
+        records: What can be read of it.
+        holes: What cannot; none when it has failed only on its way here.
+        next_offset: Where the partition goes on.
+
+    """
+
+    records: list[Record]
+    holes: list[Hole]
+    next_offset: int
+
+
+async def salvage(
+    consumer: AIOKafkaConsumer[bytes, bytes],
+    partition: TopicPartition,
+    position: int,
+    error: BaseException,
+) -> Salvage:
+    """Return what can be read of the batch at which a consumer has failed.
+
+    aiokafka begins each time at the beginning of the batch, so that no position beyond a record
+    that it cannot unpack helps: the batch is fetched and unpacked here. In one whose checksum is
+    wrong, or whose codec is unknown, nothing can be read.
+
+    Args:
+        consumer: The consumer.
+        partition: What it reads.
+        position: The first offset that was not read.
+        error: What it has failed with.
+
+    Raises:
+        KafkaError: The batch cannot be fetched now.
+
+    """
+    position = max(position, _base_offset(error))
+    raw, high_watermark = await _fetch(consumer, partition, position)
+    size = len(raw)
+    try:
+        batches = _MemoryRecordsPy(raw)
+        content, following = batches._next_slice, raw[batches._pos :]
+        size = len(content)
+        batch = _DefaultRecordBatchPy(content)
+        end = batch.next_offset
+        if not batch.validate_crc():  # its own end is not to be trusted
+            if len(following) >= 8:
+                end = int.from_bytes(following[:8], "big")
+            end = max(position + 1, min(end, high_watermark))
+            return Salvage([], [Hole(position, end - 1, size, error)], end)
+        if batch.magic < 2 or not batch.base_offset <= position < end:
+            raise CorruptRecordException("its header is broken")  # noqa: TRY301
+    except (TypeError, ValueError, IndexError, struct.error, CorruptRecordException):
+        # No batch at all, or in the format before Kafka 0.11: on to the next offset.
+        return Salvage([], [Hole(position, position, size, error)], position + 1)
+    found = list(_unpack(batch, position, error))
+    holes = list(_merged(each for each in found if isinstance(each, Hole)))
+    readable = [_as_consumed(partition, each) for each in found if not isinstance(each, Hole)]
+    return Salvage(readable, holes, end)
+
+
+def _base_offset(error: BaseException) -> int:
+    """Return where the batch begins at which aiokafka has failed; 0 if it does not say.
+
+    The position is not moved past what it has skipped before (control records, aborted
+    transactions), so the batch is not always the one at the position. It is known only to the
+    generator that has failed (0.14, ``PartitionRecords._unpack_records``).
+    """
+    for frame, _ in walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_unpack_records" and "next_batch" in frame.f_locals:
+            return int(frame.f_locals["next_batch"].base_offset)
+    return 0
+
+
+async def _fetch(
+    consumer: AIOKafkaConsumer[bytes, bytes], partition: TopicPartition, position: int
+) -> tuple[bytes, int]:
+    """Return record batches as they are, from the one with an offset on, and the high watermark."""
+    client, fetcher = consumer._client, consumer._fetcher
+    at_most = fetcher._max_partition_fetch_bytes
+    request = FetchRequest(
+        0, 1, at_most, 0, [(partition.topic, [(partition.partition, position, at_most)])]
+    )
+    leader = client.cluster.leader_for_partition(partition)
+    response = await client.send(leader, request)
+    ((_, ((_, code, high_watermark, *_, raw),)),) = response.topics
+    if (refused := for_code(code)) is not NoError:
+        raise refused(partition)
+    if not raw:
+        raise KafkaError(f"nothing at offset {position}")
+    return bytes(raw), high_watermark
+
+
+def _unpack(
+    batch: _DefaultRecordBatchPy, position: int, error: BaseException
+) -> Iterator[Hole | DefaultRecordProtocol]:
+    """Yield each record of a batch from an offset on, and each hole.
+
+    The records of aiokafka's own batch end at the first that is broken; each says how long it is.
+    """
+    at, end = position, batch.next_offset
+    try:
+        iter(batch)  # decompresses
+        for _ in range(batch._num_records):
+            length, start = decode_varint(batch._buffer, batch._pos)
+            _, delta_at = decode_varint(batch._buffer, start + 1)  # behind the attributes
+            delta, _ = decode_varint(batch._buffer, delta_at)
+            at = batch.base_offset + delta
+            try:
+                record = batch._read_msg()
+            except (ValueError, IndexError, KafkaError) as broken:
+                if at >= position:
+                    yield Hole(at, at, length, error if at == position else broken)
+                batch._pos = start + length
+            else:
+                if at >= position:
+                    yield record
+            at += 1
+    except Exception as broken:  # noqa: BLE001 - whatever a codec or broken bytes lead to
+        at = max(at, position)
+        yield Hole(at, end - 1, len(batch._buffer), error if at == position else broken)
+
+
+def _merged(holes: Iterable[Hole]) -> Iterator[Hole]:
+    """Yield holes, those that lie side by side as one."""
+    before: Hole | None = None
+    for hole in holes:
+        if before is not None and before.last + 1 == hole.first:
+            before = replace(before, last=hole.last, size=before.size + hole.size)
+        else:
+            if before is not None:
+                yield before
+            before = hole
+    if before is not None:
+        yield before
+
+
+def _as_consumed(partition: TopicPartition, record: DefaultRecordProtocol) -> Record:
+    """Return a record as a consumer does."""
+    key, value = record.key, record.value
+    return ConsumerRecord(
+        partition.topic,
+        partition.partition,
+        record.offset,
+        record.timestamp,
+        record.timestamp_type,
+        key,
+        value,
+        record.checksum,
+        -1 if key is None else len(key),
+        -1 if value is None else len(value),
+        tuple(record.headers),
+    )
