@@ -349,6 +349,11 @@ ENVIRONMENT_CODES = {
         "The variable begins with PYFLY_MESSAGING__ and reaches no setting.",
         "correct its name, or unset it",
     ),
+    "CFG304": Code(
+        "certificate not checked in production",
+        "With the profile production, the certificate of another machine would not be checked.",
+        "set tls.verify: true, or allow it: guardrails.allow-unverified: true",
+    ),
     "ENV002": Code(
         "variable nearly named right",
         "The variable looks as if it were meant for this library, and nobody reads it.",

@@ -25,9 +25,10 @@ def check_guardrails(settings: WholeSettings, provider: str, load: Load) -> Iter
         origin = load.provenance.origin(ban.path)
         if origin.kind == "default":
             origin = load.provenance.origin(("provider",))
+        host = "another machine" if load.provenance.origin(ban.address).via else ban.host
         yield Diagnostic(
             code=ban.code,
-            message=f"not in the profile {profile}: {ban.what}",
+            message=f"not in the profile {profile}: {ban.what.format(host)}",
             setting=full(ban.path),
             origin=origin,
             help=f"{ban.cure}: guardrails.{ban.opt_out.replace('_', '-')}: true",
@@ -52,6 +53,8 @@ class _Ban:
     what: str
     cure: str
     opt_out: str
+    address: Path = ()
+    host: str = ""
 
 
 def _memory(settings: WholeSettings) -> Iterator[_Ban]:
@@ -70,13 +73,11 @@ def _kafka(settings: WholeSettings) -> Iterator[_Ban]:
     remote = [host for host in hosts if not is_loopback(host)]
     protocol = str(kafka.options.get("security_protocol", ""))
     if remote and not kafka.tls.enabled and not protocol.endswith("SSL"):
-        yield _Ban(
-            "CFG303",
-            ("kafka", "bootstrap_servers"),
-            f"the connection to {remote[0]} is not encrypted",
-            "set kafka.tls.enabled: true, or allow it",
-            "allow_unencrypted",
+        yield _unencrypted(
+            "kafka", "bootstrap_servers", remote[0], "set kafka.tls.enabled: true, or allow it"
         )
+    if remote and kafka.tls.enabled and not kafka.tls.verify:
+        yield _unverified("kafka", "bootstrap_servers", remote[0])
 
 
 def _rabbitmq(settings: WholeSettings) -> Iterator[_Ban]:
@@ -91,14 +92,26 @@ def _rabbitmq(settings: WholeSettings) -> Iterator[_Ban]:
             "set a user of its own, or allow it",
             "allow_guest",
         )
-    if not address.tls and not is_loopback(address.host):
-        yield _Ban(
-            "CFG303",
-            ("rabbitmq", "host" if parts else "url"),
-            f"the connection to {address.host} is not encrypted",
-            "use amqps:// or set rabbitmq.tls.enabled: true, or allow it",
-            "allow_unencrypted",
-        )
+    if is_loopback(address.host):
+        return
+    if not address.tls:
+        cure = "use amqps:// or set rabbitmq.tls.enabled: true, or allow it"
+        yield _unencrypted("rabbitmq", "host" if parts else "url", address.host, cure)
+    elif not rabbit.tls.verify:
+        yield _unverified("rabbitmq", "host" if parts else "url", address.host)
+
+
+def _unencrypted(section: str, address: str, host: str, cure: str) -> _Ban:
+    path = (section, address)
+    what = "the connection to {} is not encrypted"
+    return _Ban("CFG303", path, what, cure, "allow_unencrypted", path, host)
+
+
+def _unverified(section: str, address: str, host: str) -> _Ban:
+    path = (section, "tls", "verify")
+    what = "the certificate of {} is not checked"
+    cure = f"set {section}.tls.verify: true, or allow it"
+    return _Ban("CFG304", path, what, cure, "allow_unverified", (section, address), host)
 
 
 def _nothing(settings: WholeSettings) -> Iterator[_Ban]:

@@ -22,3 +22,7 @@ class GuardrailSettings(Section):
         default=False,
         description="In production: allow connections without TLS to other machines.",
     )
+    allow_unverified: Flag = Field(
+        default=False,
+        description="In production: allow tls.verify: false towards other machines.",
+    )
