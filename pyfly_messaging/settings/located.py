@@ -10,6 +10,7 @@ from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, ExcerptLine
 from pyfly_messaging.settings.diagnostics.origins import Origin
 from pyfly_messaging.settings.root import MessagingSettings
+from pyfly_messaging.settings.text.local_files import read_file
 from pyfly_messaging.settings.text.names import canonical, canonical_name, full
 from pyfly_messaging.settings.text.phrases import one_of
 
@@ -116,7 +117,7 @@ def _key_excerpt(origin: Origin, name: str, label: str) -> tuple[ExcerptLine, ..
     if origin.kind != "file" or not origin.line:
         return ()
     try:
-        lines = Path(origin.name).read_text(encoding="utf-8-sig").split("\n")
+        lines = read_file(Path(origin.name)).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError):
         return ()
     line = lines[origin.line - 1] if origin.line <= len(lines) else ""

@@ -9,7 +9,8 @@ import pytest
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.catalogue.tree import catalogue
 from pyfly_messaging.settings.text.durations import format_duration, parse_duration
-from pyfly_messaging.settings.text.placeholders import expand, read_secret
+from pyfly_messaging.settings.text.local_files import read_secret
+from pyfly_messaging.settings.text.placeholders import expand
 from pyfly_messaging.settings.text.plain import mask_value
 from pyfly_messaging.settings.text.scalars import resolve
 from pyfly_messaging.settings.text.secrets import looks_secret, mask_url
@@ -173,10 +174,10 @@ class TestPlaceholders:
         path.write_bytes(b" two\nlines \r\n")
         assert read_secret(path) == " two\nlines "
         path.write_bytes(b"\xff")
-        with pytest.raises(ValueError, match="not UTF-8"):
+        with pytest.raises(OSError, match="not UTF-8"):
             read_secret(path)
         path.write_bytes(b"x" * 70_000)
-        with pytest.raises(ValueError, match="64 KB"):
+        with pytest.raises(OSError, match="64 KB"):
             read_secret(path)
         with pytest.raises(OSError, match="not a file"):
             read_secret(tmp_path)

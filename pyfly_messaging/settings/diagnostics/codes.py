@@ -121,7 +121,8 @@ FILE_CODES = {
     ),
     "CFG019": Code(
         "file not readable",
-        "The path is a directory, or its permissions forbid to read it.",
+        "The path is a directory, a named pipe, a device or a socket, or its permissions forbid to "
+        "read it.",
         "name a file that this user can read",
     ),
     "CFG020": Code(
@@ -156,6 +157,12 @@ FILE_CODES = {
         "indent the section below 'pyfly:' and 'messaging:'",
     ),
 }
+    "CFG026": Code(
+        "not a path",
+        "The path of a local file belongs here, and a URL or the content of a file was given. It "
+        "is not quoted: it may be a secret.",
+        "write the content to a file that only this user can read, and give its path",
+    ),
 
 VALUE_CODES = {
     "CFG100": Code(
@@ -269,7 +276,7 @@ ACROSS_CODES = {
     ),
     "CFG209": Code(
         "TLS file not readable",
-        "A file of certificates or a key does not exist or cannot be read.",
+        "A file of certificates or a key does not exist, cannot be read, or is no regular file.",
         "check the path and its permissions",
     ),
     "CFG210": Code(

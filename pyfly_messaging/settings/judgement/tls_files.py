@@ -11,6 +11,7 @@ from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Related
 from pyfly_messaging.settings.loading.load import Load
 from pyfly_messaging.settings.models import TlsSettings
 from pyfly_messaging.settings.models.whole import WholeSettings
+from pyfly_messaging.settings.text.local_files import read_file, reason
 from pyfly_messaging.settings.text.names import full
 
 
@@ -48,20 +49,19 @@ def _missing(tls: TlsSettings, section: tuple[str, ...], load: Load) -> Iterator
             continue
         path = Path(value)
         try:
-            if path.is_dir():
-                problem = "is a directory"
-            else:
-                with path.open("rb"):
-                    continue
+            read_file(path)
         except OSError as error:
-            problem = f"cannot be read: {error.strerror or type(error).__name__}"
+            problem = reason(error)
+        else:
+            continue
         setting = (*section, name)
+        origin = load.provenance.origin(setting)
         yield Diagnostic(
             code="CFG209",
-            message=f"{full(setting)}: the file {problem}",
+            message=f"{full(setting)}: the file cannot be read: {problem}",
             setting=full(setting),
-            origin=load.provenance.origin(setting),
-            label=f"looked for {path.absolute()}",
+            origin=origin,
+            label="" if origin.via else f"looked for {path.absolute()}",
             help=CODES["CFG209"].cure,
         )
 
@@ -92,8 +92,7 @@ def _invalid(tls: TlsSettings, section: tuple[str, ...], load: Load) -> Iterator
 
 def _key_problem(path: str, password: str) -> str:
     """Say why a key could not be read; OpenSSL itself says no more than "PEM lib"."""
-    data = Path(path).read_bytes()
-    if b"ENCRYPTED" in data:
+    if b"ENCRYPTED" in read_file(Path(path)):
         return "is encrypted, and key-password is " + ("wrong" if password else "not set")
     return "holds no key in PEM form"
 

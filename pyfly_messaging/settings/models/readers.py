@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from pyfly_messaging.message import check_topic
 from pyfly_messaging.policy import TOPIC_PLACEHOLDER
 from pyfly_messaging.settings.text.durations import parse_duration
+from pyfly_messaging.settings.text.local_files import no_path
 
 _TOO_LARGE = 2**63
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -69,6 +70,14 @@ def read_text(value: object) -> object:
         _refuse("text", "expected text")
     if not value.strip():
         _refuse("empty", "must not be empty")
+    return value
+
+
+def read_path(value: object) -> object:
+    """Return the path of a local file. Text that is the content of one is not repeated."""
+    read_text(value)
+    if isinstance(value, str) and (problem := no_path(value)):
+        _refuse("path", problem)
     return value
 
 

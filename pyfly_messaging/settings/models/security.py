@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from pyfly_messaging.settings.models.base import Conflict, Section
-from pyfly_messaging.settings.models.types import Flag, Secret, Text
+from pyfly_messaging.settings.models.types import FilePath, Flag, Secret, Text
+from pyfly_messaging.settings.text.local_files import read_file
 
 if TYPE_CHECKING:
     import ssl
@@ -20,14 +22,14 @@ class TlsSettings(Section):
     """Encryption of the connection to a broker."""
 
     enabled: Flag = Field(default=False, description="Encrypt the connection.")
-    ca_file: Text | None = Field(
+    ca_file: FilePath | None = Field(
         default=None,
         description="PEM file of the authorities to trust; the system's when not given.",
     )
-    cert_file: Text | None = Field(
+    cert_file: FilePath | None = Field(
         default=None, description="PEM file of the client's certificate (mutual TLS)."
     )
-    key_file: Text | None = Field(
+    key_file: FilePath | None = Field(
         default=None, description="PEM file of the key of the client's certificate."
     )
     key_password: Secret | None = Field(
@@ -79,6 +81,8 @@ class TlsSettings(Section):
         """
         import ssl
 
+        for name in filter(None, (self.ca_file, self.cert_file, self.key_file)):
+            read_file(Path(name))  # OpenSSL itself would wait for a named pipe
         context = ssl.create_default_context(cafile=self.ca_file)
         if not self.verify:
             context.check_hostname = False

@@ -77,6 +77,9 @@ Flag = Annotated[
     Kind("true or false", {"anyOf": [{"type": "boolean"}, {"enum": ["true", "false"]}]}),
 ]
 Text = Annotated[str, BeforeValidator(read.read_text), Kind("text", _ANY_TEXT, as_written=True)]
+FilePath = Annotated[
+    str, BeforeValidator(read.read_path), Kind("path of a file", _ANY_TEXT, as_written=True)
+]
 Secret = Annotated[
     SecretStr, BeforeValidator(read.read_secret), Kind("secret text", _ANY_TEXT, as_written=True)
 ]

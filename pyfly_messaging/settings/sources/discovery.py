@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
 from pyfly_messaging.settings.diagnostics.origins import Origin
 from pyfly_messaging.settings.sources.inputs import Inputs, as_path
+from pyfly_messaging.settings.text.local_files import no_path
 
 CONFIG_VARIABLE = "PYFLY_CONFIG"
 PROFILES_VARIABLE = "PYFLY_PROFILES_ACTIVE"
@@ -75,11 +78,11 @@ def _profiles(inputs: Inputs, environ: Mapping[str, str], report: Report) -> lis
 
 def _base(inputs: Inputs, environ: Mapping[str, str], report: Report) -> Path | None:
     if inputs.path is not None:
-        return _explicit(as_path(inputs.path), Origin("keyword", "path"), "", report)
+        return _explicit(os.fspath(inputs.path), Origin("keyword", "path"), "", report)
     named = environ.get(CONFIG_VARIABLE, "").strip()
     if named and inputs.discover:
         origin = Origin("environment", CONFIG_VARIABLE)
-        return _explicit(as_path(named), origin, f"{CONFIG_VARIABLE} names ", report)
+        return _explicit(named, origin, f"{CONFIG_VARIABLE} names ", report)
     if not inputs.discover:
         return None
     found = [path for path in map(Path, PLACES) if _is_there(path)]
@@ -102,29 +105,40 @@ def _wrong_suffix() -> Iterator[Path]:
     return (path for path in (Path(p).with_suffix(".yml") for p in PLACES) if _is_there(path))
 
 
-def _explicit(path: Path, origin: Origin, prefix: str, report: Report) -> Path:
+def _explicit(named: str, origin: Origin, prefix: str, report: Report) -> Path | None:
+    """Return a file that was asked for; report a text that is no path, and one that is not there.
+
+    What is no path is not repeated: it may be the content of a file, or have a password in it.
+    """
+    if problem := no_path(named):
+        report(
+            Diagnostic(
+                code="CFG026",
+                message=f"{prefix or 'path is '}no path of a file",
+                origin=origin,
+                label=problem,
+                help=CODES["CFG026"].cure,
+            )
+        )
+        return None
+    path = as_path(named)
     if _is_there(path):
         return path
     from pyfly_messaging.settings.text.suggest import closest
 
     folder = path.parent
     try:
-        near = closest(path.name, sorted(entry.name for entry in folder.iterdir()))
+        near = closest(path.name, sorted(entry.name for entry in islice(folder.iterdir(), 1000)))
     except OSError:
         near = None
     help_ = f'did you mean "{folder / near}"?' if near else CODES["CFG018"].cure
+    if named.startswith("~") and path == Path(named):
+        help_ = "write the whole path: there is no user of the name that follows the '~'"
     report(
         Diagnostic(
             code="CFG018",
-            message=f"{prefix}{path}, which does not exist",
-            origin=origin,
-            help=help_,
-        )
-        if prefix
-        else Diagnostic(
-            code="CFG018",
-            message=f"{path} does not exist",
-            origin=Origin("file", str(path)),
+            message=f"{prefix}{path}, which does not exist" if prefix else f"{path} does not exist",
+            origin=origin if prefix else Origin("file", str(path)),
             help=help_,
         )
     )

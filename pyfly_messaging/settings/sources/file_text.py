@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
 from pyfly_messaging.settings.diagnostics.origins import Origin
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
-
-MOST_BYTES = 1024 * 1024
+from pyfly_messaging.settings.text.local_files import read_file, reason
 
 
 def read_text(path: Path, report: Report) -> SourceText | None:
@@ -24,15 +24,10 @@ def read_text(path: Path, report: Report) -> SourceText | None:
 def _read(path: Path) -> SourceText | Diagnostic:
     name = str(path)
     try:
-        if path.is_dir():
-            return _refusal("CFG019", f"{name} is a directory, not a file", name)
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = read_file(path)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        return _refusal("CFG019", f"{name} cannot be read: {reason}", name)
-    if len(data) > MOST_BYTES:
-        return _refusal("CFG017", f"{name} is larger than 1 MB", name)
+        code = "CFG017" if error.errno == errno.EFBIG else "CFG019"
+        return _refusal(code, f"{name} cannot be read: {reason(error)}", name)
     return _decode(name, data)
 
 

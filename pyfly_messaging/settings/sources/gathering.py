@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +72,8 @@ def _arguments(root: Setting, keywords: Mapping[str, Any], report: Report) -> La
 def _dotenv(inputs: Inputs, report: Report) -> list[Variable]:
     found: dict[str, Variable] = {}
     for path in map(as_path, inputs.dotenv):
-        if path.is_file():
+        # A virtual environment may have this name as well.
+        if path.exists() and not (path / "pyvenv.cfg").is_file():
             from pyfly_messaging.settings.sources.variable_files import read_dotenv
 
             found |= {variable.name: variable for variable in read_dotenv(path, report)}
@@ -105,14 +107,14 @@ def _secrets(
         return []
     from pyfly_messaging.settings.sources.variable_files import read_secrets
 
-    return read_secrets(as_path(folder), naming.prefix, origin, report)
+    return read_secrets(os.fspath(folder), naming.prefix, origin, report)
 
 
 def _files(
     found: Gathered, root: Setting, inputs: Inputs, environ: Mapping[str, str], report: Report
 ) -> None:
     def note(diagnostic: Diagnostic) -> None:
-        found.lost = found.lost or diagnostic.code == "CFG018"
+        found.lost = found.lost or diagnostic.code in {"CFG018", "CFG026"}
         report(diagnostic)
 
     found.files = find_files(inputs, environ, note)

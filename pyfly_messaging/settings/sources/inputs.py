@@ -116,5 +116,8 @@ def with_changes(inputs: Inputs, **changes: object) -> Inputs:
 
 
 def as_path(path: StrPath) -> Path:
-    """Return a path with ``~`` expanded."""
-    return Path(path).expanduser()
+    """Return a path with ``~`` expanded, as it is where no user of that name has a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -7,8 +7,12 @@ from pathlib import Path
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
 from pyfly_messaging.settings.diagnostics.origins import Origin
-from pyfly_messaging.settings.sources.file_text import MOST_BYTES
+from pyfly_messaging.settings.sources.inputs import as_path
 from pyfly_messaging.settings.sources.variables import Variable
+from pyfly_messaging.settings.text.local_files import no_path, read_file, read_secret, reason
+
+MOST_LINES = 10_000
+"""Lines of a ``.env`` file: to read more would take long."""
 
 
 def read_dotenv(path: Path, report: Report) -> list[Variable]:
@@ -40,16 +44,20 @@ def read_dotenv(path: Path, report: Report) -> list[Variable]:
     return list(found.values())
 
 
-def read_secrets(folder: Path, prefix: str, origin: Origin, report: Report) -> list[Variable]:
+def read_secrets(named: str, prefix: str, origin: Origin, report: Report) -> list[Variable]:
     """Return the files of a secrets directory that are named as variables of this library."""
+    problem, paths = no_path(named), list[Path]()
+    folder = as_path(named)
     try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        if not problem:
+            paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        problem = f"{folder} cannot be read: {reason(error)}"
+    if problem:
         report(
             Diagnostic(
                 code="ENV008",
-                message=f"the secrets directory {folder} cannot be read: {reason}",
+                message=f"the secrets directory: {problem}",
                 origin=origin,
                 help=CODES["ENV008"].cure,
             )
@@ -57,7 +65,8 @@ def read_secrets(folder: Path, prefix: str, origin: Origin, report: Report) -> l
         return []
     found = []
     for path in paths:
-        if path.name.upper().startswith(prefix) and not path.is_dir():
+        # Without a prefix, what stands there may belong to others.
+        if path.name.upper().startswith(prefix) and (prefix or not path.is_dir()):
             variable = _secret(path, report)
             if variable is not None:
                 found.append(variable)
@@ -65,14 +74,10 @@ def read_secrets(folder: Path, prefix: str, origin: Origin, report: Report) -> l
 
 
 def _secret(path: Path, report: Report) -> Variable | None:
-    from pyfly_messaging.settings.text.placeholders import read_secret
-
     try:
         text = read_secret(path)
     except OSError as error:
-        problem = error.strerror or type(error).__name__
-    except ValueError as error:
-        problem = str(error)
+        problem = reason(error)
     else:
         origin = Origin("secret-file", str(path), path.name)
         return Variable(path.name, text, origin, secret=True)
@@ -89,17 +94,15 @@ def _secret(path: Path, report: Report) -> Variable | None:
 
 def _dotenv_text(path: Path, report: Report) -> str | None:
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        text = data.decode("utf-8-sig")
+        text = read_file(path).decode("utf-8-sig")
     except OSError as error:
-        problem = error.strerror or type(error).__name__
+        problem = reason(error)
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8 at byte {error.start + 1}"
+        problem = f"it is not UTF-8 at byte {error.start + 1}"
     else:
-        if len(data) <= MOST_BYTES:
+        if text.count("\n") <= MOST_LINES:
             return text
-        problem = "larger than 1 MB"
+        problem = f"it has more than {MOST_LINES} lines"
     report(
         Diagnostic(
             code="ENV007",

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyfly_messaging.settings.text.local_files import no_path, read_secret, reason
 from pyfly_messaging.settings.text.secrets import looks_secret
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_MOST_BYTES = 64 * 1024
+_MOST_CHARACTERS = 1024 * 1024
 _MOST_DEPTH = 20
 
 
@@ -72,6 +73,7 @@ class _Expansion:
         self.via: list[str] = []
         self.secret = False
         self.problems: list[Refused] = []
+        self.size = 0
 
     def run(self, start: int, end: int, depth: int) -> str:
         """Return what a part of the text expands to."""
@@ -90,6 +92,12 @@ class _Expansion:
                 )  # fmt: skip
                 return ""
             parts.append(self._value(found, close, depth))
+            if self.size > _MOST_CHARACTERS:
+                self._refuse(
+                    found, close + 1, "the placeholders of a value make it larger than 1 MB",
+                    "too large from here on", "check that these are the right variables and files",
+                )  # fmt: skip
+                return ""
             position = close + 1
         parts.append(text[position:end])
         return "".join(parts)
@@ -131,6 +139,7 @@ class _Expansion:
         if value is not None:
             self.via.append(f"${{{name}}}")
             self.secret = self.secret or looks_secret(name)
+            self.size += len(value)
             return value
         if colon:
             return self.run(start + 2 + len(name) + 1, close, depth + 1)
@@ -140,17 +149,19 @@ class _Expansion:
     def _file(self, start: int, close: int, path: str) -> str:
         self.via.append(f"${{file:{path}}}")
         self.secret = True
+        problem = no_path(path)
         try:
-            return read_secret(Path(path))
+            if not problem:
+                text = read_secret(Path(path))
+                self.size += len(text)
+                return text
         except OSError as error:
-            problem = error.strerror or type(error).__name__
-        except ValueError as error:
-            problem = str(error)
+            problem = f"{path}: {reason(error)}"
         self.problems.append(
             Refused(
                 "CFG022",
                 "the file of a placeholder cannot be read",
-                f"{path}: {problem}",
+                problem,
                 "check the path and its permissions",
                 start,
                 close + 1,
@@ -177,26 +188,3 @@ class _Expansion:
                 end,
             )
         )
-
-
-def read_secret(path: Path) -> str:
-    """Return the text of a secret file without the line break at its end.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is larger than 64 KB, or not UTF-8.
-
-    """
-    if not path.is_file():
-        raise FileNotFoundError(2, "no such file" if not path.exists() else "not a file")
-    with path.open("rb") as file:
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise ValueError("larger than 64 KB")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = None
-    if text is None:
-        raise ValueError("not UTF-8")
-    return text.removesuffix("\n").removesuffix("\r")

@@ -29,12 +29,28 @@ _URL = re.compile(
     r"(?:\[[^\s\]@]*\]|[^\s:/?#@,]*)(?::\d{1,5})?(?:,[^\s:/?#@,]*(?::\d{1,5})?)*"
     r"(?:[/?#][^\s@]*)?"
 )
-_QUERY = re.compile(r"[?&;#]([^=&;]*)=")
+_QUERY = re.compile(r"[?&;#]([^=?&;#]*)=")
+_LONGEST_NAME = 256
+"""A longer name is taken for a secret without a look at it."""
+_SECRETS = re.compile(
+    r"(?:-----BEGIN |BEGIN [A-Z ]{0,40}PRIVATE KEY).*?(?:-----END [A-Z0-9 ]*-----|\Z)"  # PEM
+    # PEM without its first line; its line breaks may be escaped.
+    r"|M(?:II|IG|Hc|C4)(?<![A-Za-z0-9+/]...)[A-Za-z0-9+/=]{37}[A-Za-z0-9+/=\s\\]*"
+    r"|eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"  # JSON Web Token
+    r"|A(?:KIA|SIA)(?<!\w....)[A-Z0-9]{16}|AIza[\w-]{35}|AGE-SECRET-KEY-1\w+"
+    r"|gh[opsur]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
+    r"|[rs]k_live_\w{16,}|xox[abeprs]-[\w-]{16,}|hvs\.[\w-]{16,}"
+    r"|Bearer [\w.~+/=-]{16,}|Basic [A-Za-z0-9+/=]{20,}",
+    re.DOTALL,
+)
+"""What is a secret by its form, whatever it stands in: PEM, and the tokens of common services."""
 
 
 @lru_cache(maxsize=4096)
 def looks_secret(name: str) -> bool:
     """Tell whether a key or a variable of this name holds a secret."""
+    if len(name) > _LONGEST_NAME:
+        return True
     words = [word.lower() for word in _SPLIT.split(name) if word]
     if not _EXACT.isdisjoint(words):
         return True
@@ -54,6 +70,22 @@ def _nearly_secret(word: str) -> bool:
     from pyfly_messaging.settings.text.suggest import edit_distance
 
     return any(edit_distance(word, known, n + 1) <= n for known, n in _NEARLY.items())
+
+
+def holds_secret(text: str) -> bool:
+    """Tell whether a part of a text is a secret by its form."""
+    return secret_at(text) >= 0
+
+
+def mask_secrets(text: str) -> str:
+    """Return a text without what is a secret by its form."""
+    return _SECRETS.sub(MASK, text)
+
+
+def secret_at(text: str) -> int:
+    """Return where the first secret by its form begins, -1 when there is none."""
+    found = _SECRETS.search(text)
+    return -1 if found is None else found.start()
 
 
 def mask_url(text: str) -> str:

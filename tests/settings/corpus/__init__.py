@@ -6,6 +6,8 @@ of it. `broken/` says which code, at which place, with which help; `valid/` says
 
 from __future__ import annotations
 
+import os
+import socket
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ class Case:
     encoding: str = "utf-8"
     mode: int | None = None
     modes: dict[str, int] = field(default_factory=dict)
+    special: dict[str, str] = field(default_factory=dict)
     generate: str = ""
     certificates: bool = False
     env: dict[str, str] = field(default_factory=dict)
@@ -137,6 +140,9 @@ def _write(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode(case.encoding))
+    for name, kind in case.special.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _MAKERS[kind](folder / name)
     if case.certificates:
         for source in (HERE / "pem").iterdir():
             (folder / source.name).write_bytes(source.read_bytes())
@@ -144,16 +150,30 @@ def _write(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         _forbid(set(modes), monkeypatch)
 
 
+def _make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        # The name of a socket may have 107 bytes only.
+        listening.bind(os.path.relpath(path))
+
+
+_MAKERS: dict[str, Callable[[Path], None]] = {
+    "fifo": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "socket": _make_socket,
+    "directory": Path.mkdir,
+}
+
+
 def _forbid(names: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Make files unreadable, for a superuser as well, whom permissions do not stop."""
-    opened = Path.open
+    opened = os.open
 
-    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
-        if path.name in names:
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(path).name in names:
             raise PermissionError(13, "Permission denied")
         return opened(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
 
 
 def _alias_bomb() -> str:
@@ -177,12 +197,23 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _merges() -> str:
+    keys, aliases = ", ".join(f"k{n}: 1" for n in range(1000)), ", ".join(["*a"] * 1000)
+    return below_messaging(f"kafka:\n  options:\n    a: &a {{{keys}}}\n    b: {{<<: [{aliases}]}}")
+
+
 _GENERATORS: dict[str, Callable[[], str]] = {
     "alias-bomb": _alias_bomb,
     "deep": lambda: _nested(120),
     "very-deep": lambda: _nested(3000),
     "large": lambda: "pyfly: {}\n#" + "x" * (1024 * 1024),
     "long-exchange": lambda: below_messaging("rabbitmq:\n  exchange-name: " + "x" * 128),
+    "merges": _merges,
+    "values": lambda: below_messaging("kafka: {options: [" + "1," * 20_000 + "]}"),
+    "placeholders": lambda: below_messaging("kafka:\n  client-id: " + "${BIG}" * 600),
+    "enormous-secret": lambda: below_messaging(
+        "kafka:\n  client-id: ${file:pyfly.yaml} #" + "x" * 70_000
+    ),
     "enormous-number": lambda: below_messaging("listener:\n  retries: " + "9" * 5000),
 }
 
