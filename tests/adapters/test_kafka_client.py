@@ -30,8 +30,9 @@ def test_other_compressions_need_none(monkeypatch: pytest.MonkeyPatch, compressi
 def test_an_option_that_is_no_number(value: object) -> None:
     """An option that aiokafka counts with is refused at once when it is no number."""
     settings = KafkaSettings.model_validate({"options": {"fetch_max_wait_ms": value}})
-    with pytest.raises(ConfigurationError, match=f"fetch_max_wait_ms is {value!r}.*a number"):
+    with pytest.raises(ConfigurationError, match="fetch_max_wait_ms must be a number") as caught:
         KafkaAdapter.from_settings(settings)
+    assert "soon" not in str(caught.value), "it may be the content of a secret file"
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,54 @@ def test_variables(
 
 
 @EXAMPLES
+@given(
+    st.lists(st.sampled_from(PLAIN), min_size=1, max_size=5),
+    st.sampled_from(
+        [
+            f"-----BEGIN EC PRIVATE KEY-----\n{SECRET}\n-----END EC PRIVATE KEY-----\n",
+            f"x -----BEGIN PRIVATE KEY-----\n{SECRET}",
+            f"MIIEvQ{'a' * 40}{SECRET}",
+            f"ghp_{'a' * 16}{SECRET}",
+            f"eyJhbGciOiJ.{'a' * 16}.{SECRET}",
+        ]
+    ),
+    st.data(),
+)
+def test_secrets_by_their_form(leaves: list[Any], text: str, data: st.DataObject) -> None:
+    """A key or a token is not shown, whatever setting it is given for, and however broken."""
+    tree: dict[str, Any] = {}
+    for leaf in leaves:
+        put(tree, spelt(leaf.path), text)
+    document = block({"pyfly": {"messaging": tree}})
+    check(document, {variable(leaf.path): text for leaf in leaves})
+    slip = data.draw(st.sampled_from(['"', "'", "{", "]", "\t", "- ", ": ", "\n  "]))
+    check(slip + document, {})
+    check(document + slip, {})
+
+
+@EXAMPLES
+@given(st.lists(st.sampled_from(PLAIN), min_size=1, max_size=5), st.data())
+def test_placeholders(leaves: list[Any], data: st.DataObject) -> None:
+    """A report shows no value that came through a placeholder, whatever it sets."""
+    tree: dict[str, Any] = {}
+    for leaf in leaves:
+        form = data.draw(st.sampled_from(["${HOST}", "a b ${HOST}", "x:1,${HOST}:2"]))
+        put(tree, spelt(leaf.path), form)
+    environ = {"HOST": data.draw(st.sampled_from([SECRET, f"https://{SECRET}", f"{SECRET} x"]))}
+    with tempfile.TemporaryDirectory() as folder, seen() as said:
+        path = Path(folder, "pyfly.yaml")
+        path.write_text(block({"pyfly": {"messaging": tree}}))
+        try:
+            loaded = MessagingSettings.load(path, ["production"], environ)
+        except ConfigurationError as error:
+            said += ["".join(traceback.format_exception(error)), report_json(error.diagnostics)]
+            said += [repr(error.diagnostics)]
+        else:
+            said += [render_report(loaded.notes), repr(loaded.notes)]
+    assert SECRET not in "\n".join(said)
+
+
+@EXAMPLES
 @given(documents())
 def test_keyword_arguments(document: str) -> None:
     """A secret in a keyword argument is not shown."""

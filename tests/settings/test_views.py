@@ -211,6 +211,7 @@ def broken_for_editors() -> list[Any]:
     unseen = {
         # Quoting, placeholders and aliases are not visible in the data; keys of no text neither.
         "values/placeholder-value-wrong", "values/placeholder-value-wrong-and-secret",
+        "values/secret-file-where-a-number-belongs",
         "values/fraction-for-whole-number", "values/number-with-underscore",
         "values/provider-misspelt", "values/provider-in-another-case",
         "values/provider-by-another-name", "values/provider-unknown", "values/key-is-no-text",

@@ -68,8 +68,8 @@ def check_options(options: Mapping[str, Any]) -> None:
             )
         if _is_number(known[name]) and not _is_number(value):
             raise ConfigurationError(
-                f"kafka.options: {name} is {value!r}; aiokafka takes a number, by default"
-                f" {known[name]}"
+                f"kafka.options: {name} must be a number, by default {known[name]}, not"
+                f" {type(value).__name__}"
             )
 
 

@@ -102,13 +102,16 @@ class LeafReader:
             if given.kind == "mapping":
                 self._refuse(given)
             return self._split(self._scalar(given))
-        values = []
+        values, via = [], tuple[str, ...]()
         for number, item in enumerate(given.items):
             if item.kind in {"list", "mapping"}:
                 self._refuse(item)
+            self.via = ()
             values.append(self._scalar(item))
-            shown = self.shown(values[-1])
-            self.parts[(*self._path, number)] = Entry(item.origin, shown)
+            origin, shown = item.origin.through(self.via), self.shown(values[-1])
+            self.parts[(*self._path, number)] = Entry(origin, shown)
+            via += self.via
+        self.via = tuple(dict.fromkeys(via))
         return values
 
     def _split(self, value: Any) -> Any:
@@ -215,9 +218,10 @@ class LeafReader:
 
     def _may_show(self, given: Given) -> bool:
         """Tell whether a value may be quoted: a URL only when its password can be told apart."""
+        text = given.text or ""
         if given.secret or hides(self._setting):
             return False
-        return not self._setting.url or is_showable(self._setting, given.text or "")
+        return not (self._setting.url or "://" in text) or is_showable(self._setting, text)
 
     def _refuse(self, given: Given) -> None:
         from pyfly_messaging.settings.binding.value_complaints import wrong_shape

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.text.phrases import shortened
+from pyfly_messaging.settings.text.secrets import mask_secrets
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 
@@ -43,7 +45,7 @@ class Related:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One problem, with its place and a way out. It never holds a secret.
+    """One problem, with its place and a way out. It never holds a secret, and no endless text.
 
     Attributes:
         code: Stable; ``docs/configuration-errors.md`` explains each.
@@ -67,6 +69,11 @@ class Diagnostic:
     help: str = ""
     related: tuple[Related, ...] = ()
     excerpt: tuple[ExcerptLine, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("message", "setting", "label", "help"):
+            text = mask_secrets(getattr(self, name))
+            object.__setattr__(self, name, shortened(text))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the diagnostic as plain data for JSON; keys without a value are left out."""

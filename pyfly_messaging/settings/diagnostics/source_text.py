@@ -10,7 +10,13 @@ from typing import Any
 
 from pyfly_messaging.settings.diagnostics.diagnostic import ExcerptLine
 from pyfly_messaging.settings.diagnostics.origins import Origin
-from pyfly_messaging.settings.text.secrets import MASK, looks_secret, secret_part
+from pyfly_messaging.settings.text.secrets import (
+    MASK,
+    holds_secret,
+    looks_secret,
+    secret_at,
+    secret_part,
+)
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _STRUCTURE = frozenset(" \t:,-?[]{}'\"|>")
@@ -69,8 +75,9 @@ class SourceText:
         return Origin("file", self.name, "", line, column, end_line, end_column)
 
     def show(self, start: int, end: int) -> None:
-        """Allow the span of a node to be quoted."""
-        self._shown[start, end] = [(start, end)]
+        """Allow the span of a node to be quoted, unless it is a secret by its form."""
+        if not holds_secret(self.text[start:end]):
+            self._shown[start, end] = [(start, end)]
 
     def show_until(self, span: tuple[int, int], end: int) -> None:
         """Allow the first part of the span of a node to be quoted."""
@@ -80,6 +87,8 @@ class SourceText:
         """Allow the span of a value to be quoted, but not the password of a URL in it."""
         first, last = secret_part(self.text[start:end])
         self._shown[start, end] = [(start, start + first), (start + last, end)]
+        if holds_secret(self.text[start:end]):
+            return
 
     def excerpt(self, origin: Origin, label: str = "", *, primary: bool = True) -> ExcerptLine:
         """Return the first line of an origin as it may be shown, with the marked part."""
@@ -164,6 +173,8 @@ class SourceText:
 def _without_user_info(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
     """Yield text; of each run with an ``@`` in it only what follows the ``@``."""
     done = 0
+        if (secret := secret_at(rest)) >= 0:
+            end = min(end, secret)
     for match in re.finditer(r"[^\s\"',\[\]{}]*@", text):
         if match.end() - match.start() == 1:
             continue

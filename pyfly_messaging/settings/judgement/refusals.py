@@ -76,12 +76,12 @@ def _likely(lines: list[ErrorDetails], load: Load) -> list[ErrorDetails]:
     for line in lines:
         around, name = known_path(load, line["loc"])[1:]
         types.setdefault(around, {}).setdefault(name, []).append(line)
-    likely = [
-        line
+    likely = {
+        id(line)
         for around, found in types.items()
         for line in (min(found.values(), key=len) if around else chain(*found.values()))
-    ]
-    return [line for line in lines if line in likely]
+    }
+    return [line for line in lines if id(line) in likely]
 
 
 def _is_misspelt(path: Path, load: Load) -> bool:
@@ -196,8 +196,11 @@ class Refusal:
         return self.kind.endswith(("_type", "_parsing")) or self.kind.startswith("ip_")
 
     def _value(self) -> Any:
-        """Return the value as it may be shown; of a list in one text, the item that is wrong."""
-        if self.entry is None:
+        """Return the value as it may be shown; of a list in one text, the item that is wrong.
+
+        What came through a placeholder is not shown: it may be a secret, whatever it sets.
+        """
+        if self.entry is None or self.entry.origin.via:
             return MASK
         shown = self.entry.shown
         if isinstance(shown, str) and isinstance(self.path[-1], int):
@@ -209,7 +212,10 @@ class Refusal:
     def _label(self) -> str:
         expected = self._expected()
         value = self._value()
-        if value == MASK or self.kind in {"missing", "extra_forbidden", "empty"}:
+        if self.entry is not None and (via := self.entry.origin.via):
+            found = f"got the value of {one_of(via)}"
+            return f"{expected}, {found}" if expected else found
+        if value == MASK or self.kind in {"missing", "extra_forbidden", "empty", "path"}:
             return expected
         return f"{expected}, got {got(value)}" if expected else f"got {got(value)}"
 
@@ -232,7 +238,8 @@ class Refusal:
 
     def _reason(self) -> str:
         """Return the words of pydantic, or of a validator, which may repeat the value."""
-        masked = self.entry is not None and MASK in str(self.entry.shown)
+        entry = self.entry
+        masked = entry is not None and (entry.origin.via or MASK in str(entry.shown))
         return "not valid" if masked or hides(self.setting) else self.load.safe(self.message)
 
     def _help(self) -> str:

@@ -73,6 +73,7 @@ class Load:
         self._texts: dict[str, SourceText] = {}
         self._others: list[Layer] = []
         self.adapters: tuple[Adapter, ...] = ()
+        self._hidden: set[str] | None = None
         self._gather(keywords)
         if others := self._not_ours():
             self._extend(others, keywords)
@@ -111,15 +112,17 @@ class Load:
     def safe(self, message: str, otherwise: str = "not valid") -> str:
         """Return a message that somebody else wrote, unless it repeats what must not be shown."""
         lower = message.lower()
-        repeats = any(text.lower() in lower for text in self._hidden())
-        return otherwise if repeats else mask_url(message)
+        if self._hidden is None:
+            self._hidden = {text.lower() for text in self._hidden_texts()}
+        return otherwise if any(text in lower for text in self._hidden) else mask_url(message)
 
-    def _hidden(self) -> Iterator[str]:
-        """Yield all that was given and is not shown."""
+    def _hidden_texts(self) -> Iterator[str]:
+        """Yield all that was given and that a report does not show."""
         for layer in (*self.layers, *self._others):
             for path, entry in layer.entries.items():
-                if MASK in str(entry.shown):
-                    yield from hidden_texts(layer.get(path), entry.shown)
+                shown = MASK if entry.origin.via else entry.shown
+                if MASK in str(shown):
+                    yield from hidden_texts(layer.get(path), shown)
 
     def take(self, layer: Layer, before: Mapping[str, Mapping[str, Any]]) -> None:
         """Record that pydantic takes a layer, and what sources of others have given before it."""

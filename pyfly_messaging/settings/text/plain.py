@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pyfly_messaging.settings.text.secrets import (
     MASK,
     looks_secret,
+    mask_secrets,
     mask_url,
     names_url,
     secret_part,
@@ -77,7 +78,8 @@ def _plain(value: Any, name: str, depth: int) -> Any:
     if name and looks_secret(name):
         return MASK
     if type(value) is str:  # most are
-        return show_url(value) if names_url(name) else mask_url(value)
+        shown = show_url(value) if names_url(name) else mask_url(value)
+        return mask_secrets(shown)
     if hasattr(value, "get_secret_value"):
         return MASK
     if isinstance(value, Enum):
