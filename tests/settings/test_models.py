@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +252,23 @@ class TestListener:
         policy = settings.policy()
         assert (policy.timeout, policy.retries) == (60.0, 0)
         assert policy.fatal_exceptions == ("ValueError", "shop.errors.Bad")
+
+    def test_names_of_exceptions_import_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A name with a module is compared with what is raised; the module is not imported."""
+        monkeypatch.setattr("builtins.__import__", _no_import)
+        monkeypatch.setattr("importlib.import_module", _no_import)
+        settings = ListenerSettings.model_validate({"fatal_exceptions": "antigravity.Error"})
+        assert settings.policy().fatal_exceptions == ("antigravity.Error",)
+        assert "antigravity" not in sys.modules
+
+
+_import = builtins.__import__
+
+
+def _no_import(name: str, *args: Any, **kwargs: Any) -> object:
+    if name.startswith("antigravity"):
+        raise AssertionError(f"{name} is imported")
+    return _import(name, *args, **kwargs)
 
 
 class TestSecrecy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import textwrap
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pyfly_messaging.settings import (
     ListenerOverride,
     MessagingSettings,
     Origin,
+    Section,
     isolated,
 )
 from pyfly_messaging.settings.views.show import effective_values
@@ -450,6 +452,70 @@ class TestPydanticSettings:
         with caplog.at_level(logging.DEBUG), pytest.raises(ConfigurationError):
             MessagingSettings()
         assert "hunter2" not in caplog.text
+
+
+class Vault(Section):
+    """A section that a subclass adds."""
+
+    token: str = "none"
+    tokens: tuple[str, ...] = ()
+    pin_token: int = 0
+    name: str = "vault"
+
+
+class VaultSettings(MessagingSettings):
+    """Settings with secrets that their author declares as plain text."""
+
+    password: str = "none"
+    motto: str = "none"
+    vault: Vault = Vault()
+
+
+class TestSecretsInReprs:
+    """What `config show` masks, no repr shows; the value itself is there for the program."""
+
+    BODY = """
+        motto: ${DB_PASSWORD}
+        password: hunter2
+        vault: {token: hunter2, tokens: [hunter2], pin-token: 47110815, name: '${DB_PASSWORD}'}
+        listener: {retries: '${file:number}'}
+        listeners: {bill: {group: 'x ${DB_PASSWORD}'}}
+        kafka:
+          client-id: ${DB_PASSWORD}
+          bootstrap-servers: [a:1, '${DB_PASSWORD}:2']
+          options:
+            request_timeout_ms: ${file:number}
+            metadata_max_age_ms: 7
+        """
+
+    def load(self, folder: Path) -> VaultSettings:
+        """Load a file whose secrets come in all ways."""
+        (folder / "number").write_text("4711081\n")
+        write(folder, textwrap.dedent(self.BODY))
+        secret = folder / "secrets" / "PYFLY_MESSAGING__RABBITMQ__EXCHANGE_NAME"
+        secret.parent.mkdir()
+        secret.write_text("hunter2")
+        environ = {"DB_PASSWORD": "hunter2", "PYFLY_SECRETS_DIR": "secrets"}
+        return VaultSettings.load(environ=environ)
+
+    def test_reprs(self, folder: Path) -> None:
+        """Neither the settings nor a section of them, however they were copied."""
+        settings = self.load(folder)
+        for each in (settings, copy.deepcopy(settings), pickle.loads(pickle.dumps(settings))):
+            sections = [each.kafka, each.vault, each.rabbitmq, each.listener, each.listeners]
+            said = f"{each!r} {each} {sections!r} {' '.join(map(str, sections))}"
+            assert "hunter2" not in said
+            assert "4711081" not in said
+            assert "'metadata_max_age_ms': 7" in said
+            assert "acks='all'" in said
+
+    def test_values(self, folder: Path) -> None:
+        """Attributes and `model_dump` have the values, and a copy made of them is equal."""
+        settings = self.load(folder)
+        assert (settings.motto, settings.password) == ("hunter2", "hunter2")
+        assert settings.listener.retries == settings.kafka.options["request_timeout_ms"] == 4711081
+        assert KafkaSettings(**settings.kafka.model_dump()) == settings.kafka
+        assert Vault(**settings.vault.model_dump()) == settings.vault
 
 
 class TestIsolation:

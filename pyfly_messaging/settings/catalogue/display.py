@@ -53,7 +53,7 @@ def value_at(settings: BaseModel, path: Path) -> Any:
         if isinstance(value, Mapping):
             value = value.get(part, PydanticUndefined)
         elif isinstance(part, str):
-            value = getattr(value, _attribute(value, part), PydanticUndefined)
+            value = getattr(value, attribute(value, part), PydanticUndefined)
         else:
             inside = isinstance(value, Sequence) and part < len(value)
             value = value[part] if inside else PydanticUndefined
@@ -62,7 +62,7 @@ def value_at(settings: BaseModel, path: Path) -> Any:
     return value
 
 
-def _attribute(model: Any, key: str) -> str:
+def attribute(model: Any, key: str) -> str:
     """Return the attribute for a key of the input, which differs only for aliases."""
     fields = getattr(type(model), "model_fields", {})
     if key in fields:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ValidationError
 
 from pyfly_messaging.errors import ConfigurationError
+from pyfly_messaging.settings.catalogue.display import attribute, value_at
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
 from pyfly_messaging.settings.diagnostics.origins import Provenance
 from pyfly_messaging.settings.diagnostics.report import render_report
 from pyfly_messaging.settings.judgement.checks import run_checks
 from pyfly_messaging.settings.loading.load import Load
+from pyfly_messaging.settings.models.base import Section
 from pyfly_messaging.settings.models.whole import WholeSettings
+from pyfly_messaging.settings.text.secrets import MASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,19 @@ def judge(settings: WholeSettings, load: Load) -> Loaded:
     if load.failed:
         raise ConfigurationError(render_report(found), found)
     load.warn(found)
+    _conceal(settings, load.provenance)
     return Loaded(load.provenance, tuple(found), load.files.profiles)
+
+
+def _conceal(settings: WholeSettings, provenance: Provenance) -> None:
+    """Tell each section which of its values came from a secret: their types do not say it."""
+    for path, entries in provenance.entries.items():
+        origin = entries[0].origin
+        if MASK not in str(entries[0].shown) or not (origin.via or origin.kind == "secret-file"):
+            continue
+        owners = ((value_at(settings, path[:end]), path[end:]) for end in range(len(path)))
+        owner, rest = [pair for pair in owners if isinstance(pair[0], WholeSettings | Section)][-1]
+        owner._concealed.add((attribute(owner, str(rest[0])), *rest[1:]))
 
 
 def _rest(

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -40,6 +41,18 @@ class Conflict:
     help: str
 
 
+class Concealed(set[tuple[str | int, ...]]):
+    """Paths of values that a repr masks: they came from a secret, whatever they set.
+
+    It never makes two sections different: all compare equal.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Concealed)
+
+    __hash__ = None
+
+
 class Section(BaseModel):
     """A part of the settings: frozen, without unknown keys, its inputs hidden from every error."""
 
@@ -55,6 +68,8 @@ class Section(BaseModel):
 
     forms: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Fields that say the same thing in different forms, by the leading field of each form."""
+
+    _concealed: Concealed = PrivateAttr(default_factory=Concealed)
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield what is wrong between the fields of this section."""
@@ -87,14 +102,23 @@ class Section(BaseModel):
         super().__setattr__(name, value)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        return quiet(super().__repr_args__())
+        return quiet(super().__repr_args__(), self._concealed)
 
 
-def quiet(pairs: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any]]:
+def quiet(
+    pairs: Iterable[tuple[str | None, Any]], concealed: Concealed
+) -> Iterator[tuple[str | None, Any]]:
     """Yield what a repr shows of a model: text in free options may come from secret files."""
     for name, value in pairs:
-        if isinstance(value, Mapping):
-            yield name, {key: _quiet(str(key), item) for key, item in value.items()}
+        paths = {path for path in concealed if path[0] == name}
+        if isinstance(value, Mapping) and all(len(path) > 1 for path in paths):
+            keys = {path[1] for path in paths}
+            yield (
+                name,
+                {k: MASK if k in keys else _quiet(str(k), item) for k, item in value.items()},
+            )
+        elif paths:
+            yield name, MASK
         elif value is None or isinstance(value, bool | int | float | Section):
             yield (
                 name,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, overload
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PrivateAttr
 
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
-from pyfly_messaging.settings.models.base import frozen, quiet
+from pyfly_messaging.settings.models.base import Concealed, frozen, quiet
 from pyfly_messaging.settings.models.guardrails import GuardrailSettings
 from pyfly_messaging.settings.models.kafka import KafkaSettings
 from pyfly_messaging.settings.models.lifecycle import (
@@ -74,13 +74,15 @@ class WholeSettings(BaseModel):
         description="Exceptions from what the profile production does not allow.",
     )
 
+    _concealed: Concealed = PrivateAttr(default_factory=Concealed)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).model_fields:
             raise frozen(type(self).__name__, name)
         super().__setattr__(name, value)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        return quiet(super().__repr_args__())
+        return quiet(super().__repr_args__(), self._concealed)
 
     def timeouts(self) -> Timeouts:
         """Return the deadlines of the broker, in seconds."""
