@@ -47,14 +47,16 @@ class MessagingSettings(WholeSettings, BaseSettings):
     def __init__(self, **values: Any) -> None:
         from pyfly_messaging.settings.judgement.outcome import judge
         from pyfly_messaging.settings.loading.layer_sources import begin
+        from pyfly_messaging.settings.text.suggest import bounded
 
-        load = begin(type(self), values)
-        if load.settings_cls is not type(self):
-            # The sections of adapters by others are fields of a class that was made for them.
-            object.__setattr__(self, "__class__", load.settings_cls)
-        with load.validating():
-            super().__init__(**load.arguments)
-        self._loaded = judge(self, load)
+        with bounded():
+            load = begin(type(self), values)
+            if load.settings_cls is not type(self):
+                # The sections of adapters by others are fields of a class that was made for them.
+                object.__setattr__(self, "__class__", load.settings_cls)
+            with load.validating():
+                super().__init__(**load.arguments)
+            self._loaded = judge(self, load)
 
     @classmethod
     def load(

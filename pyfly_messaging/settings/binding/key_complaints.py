@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pyfly_messaging.settings.binding.given import Given, Key
 from pyfly_messaging.settings.catalogue.tree import Setting
@@ -168,16 +169,25 @@ def no_mapping(given: Given, setting: Setting, path: Path) -> Diagnostic | None:
     )
 
 
-def _elsewhere(root: Setting, key: str, path: Path) -> list[tuple[str, ...]]:
-    """Return the paths of settings of (nearly) this name, those below ``path`` first."""
-    nodes: list[Setting] = []
+@lru_cache(maxsize=64)
+def _places(root: Setting) -> dict[str, list[tuple[str, ...]]]:
+    """Return the paths of all settings and sections by their names."""
+    found: dict[str, list[tuple[str, ...]]] = {}
     stack = [root]
     while stack:
         node = stack.pop(0)
         children = [*node.children.values(), *((node.item,) if node.item else ())]
-        nodes += [child for child in children if child.key != "*" and child.deprecation is None]
+        for child in children:
+            if child.key != "*" and child.deprecation is None:
+                found.setdefault(child.name, []).append(child.path)
         stack += children
-    near = closest(key, [node.name for node in nodes])
-    found = [node.path for node in nodes if near is not None and node.name == near]
+    return found
+
+
+def _elsewhere(root: Setting, key: str, path: Path) -> list[tuple[str, ...]]:
+    """Return the paths of settings of (nearly) this name, those below ``path`` first."""
+    places = _places(root)
+    near = closest(key, places)
+    found = places[near] if near is not None else []
     found = [place for place in found if "*" not in place] or found
     return sorted(found, key=lambda place: place[: len(path)] != path)

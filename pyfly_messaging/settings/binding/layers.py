@@ -70,11 +70,11 @@ class Layer:
         values: Any = self.values
         for part in path[:-1]:
             values = values.get(part) if isinstance(values, dict) else None
-        if isinstance(values, dict):
-            values.pop(path[-1], None)
-        entry = self.entries.get(path)
-        for found in [found for found in self.entries if found[: len(path)] == path]:
-            del self.entries[found]
+        value = values.pop(path[-1], None) if isinstance(values, dict) else None
+        entry = self.entries.pop(path, None)
+        if isinstance(value, dict | list | tuple):
+            for found in [found for found in self.entries if found[: len(path)] == path]:
+                del self.entries[found]
         return entry
 
 

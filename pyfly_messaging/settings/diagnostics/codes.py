@@ -106,7 +106,8 @@ FILE_CODES = {
     ),
     "CFG016": Code(
         "too deep or too many",
-        "The file is nested deeper than 100 levels, refers to itself, or its aliases multiply.",
+        "The file is nested deeper than 100 levels, has more than 20,000 keys and values, refers "
+        "to itself, or its aliases multiply.",
         "write the values out, without aliases",
     ),
     "CFG017": Code(
@@ -156,13 +157,13 @@ FILE_CODES = {
         "The settings must stand below 'pyfly:' and 'messaging:'; as they are, nobody reads them.",
         "indent the section below 'pyfly:' and 'messaging:'",
     ),
-}
     "CFG026": Code(
         "not a path",
         "The path of a local file belongs here, and a URL or the content of a file was given. It "
         "is not quoted: it may be a secret.",
         "write the content to a file that only this user can read, and give its path",
     ),
+}
 
 VALUE_CODES = {
     "CFG100": Code(
@@ -348,6 +349,11 @@ GUARDRAIL_CODES = {
         "With the profile production, messages would cross the network in plain text.",
         "set tls.enabled: true, or allow it: guardrails.allow-unencrypted: true",
     ),
+    "CFG304": Code(
+        "certificate not checked in production",
+        "With the profile production, the certificate of another machine would not be checked.",
+        "set tls.verify: true, or allow it: guardrails.allow-unverified: true",
+    ),
 }
 
 ENVIRONMENT_CODES = {
@@ -355,11 +361,6 @@ ENVIRONMENT_CODES = {
         "unknown variable",
         "The variable begins with PYFLY_MESSAGING__ and reaches no setting.",
         "correct its name, or unset it",
-    ),
-    "CFG304": Code(
-        "certificate not checked in production",
-        "With the profile production, the certificate of another machine would not be checked.",
-        "set tls.verify: true, or allow it: guardrails.allow-unverified: true",
     ),
     "ENV002": Code(
         "variable nearly named right",

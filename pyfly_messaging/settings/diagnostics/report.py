@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, ExcerptLine
 from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.text.phrases import shortened
 
+MOST_SHOWN = 100
+"""Diagnostics in one report; of the others it says how many there are."""
 _COLOURS = {"error": "1;31", "warning": "1;33", "info": "1;36"}
 
 
@@ -18,8 +21,20 @@ def render_report(diagnostics: Sequence[Diagnostic], *, colour: bool = False) ->
         colour: Whether to add ANSI colours. Only a terminal should get them.
 
     """
-    blocks = [render_diagnostic(diagnostic, colour=colour) for diagnostic in diagnostics]
+    shown = most_important(diagnostics)
+    blocks = [render_diagnostic(diagnostic, colour=colour) for diagnostic in shown]
+    if more := len(diagnostics) - len(shown):
+        blocks.append(f"... and {more:,} more")
     return "\n\n".join([*blocks, _count(diagnostics)])
+
+
+def most_important(diagnostics: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """Return as many diagnostics as a report shows, in their order; errors count most."""
+    ranks = ("error", "warning", "info")
+    by_rank = sorted(enumerate(diagnostics), key=lambda found: ranks.index(found[1].severity))
+    return [
+        diagnostic for _, diagnostic in sorted(by_rank[:MOST_SHOWN], key=lambda found: found[0])
+    ]
 
 
 def render_diagnostic(diagnostic: Diagnostic, *, colour: bool = False) -> str:
@@ -46,19 +61,25 @@ def render_diagnostic(diagnostic: Diagnostic, *, colour: bool = False) -> str:
 
 
 def report_json(diagnostics: Iterable[Diagnostic]) -> str:
-    """Return diagnostics as JSON: ``{"ok", "errors", "warnings", "diagnostics": [...]}``."""
+    """Return diagnostics as JSON: ``{"ok", "errors", "warnings", "diagnostics": [...]}``.
+
+    With more of them than a report shows, ``more`` says how many are left out.
+    """
     import json
 
     items = list(diagnostics)
     errors = sum(item.severity == "error" for item in items)
     warnings = sum(item.severity == "warning" for item in items)
+    shown = most_important(items)
+    more = {"more": len(items) - len(shown)} if len(items) > len(shown) else {}
     return json.dumps(
         {
             "ok": not errors,
             "errors": errors,
             "warnings": warnings,
-            "diagnostics": [item.as_dict() for item in items],
-        },
+            "diagnostics": [item.as_dict() for item in shown],
+        }
+        | more,
         indent=2,
         ensure_ascii=False,
     )
@@ -113,7 +134,7 @@ def _named(diagnostic: Diagnostic, origin: Origin) -> bool:
 
 
 def _where(origin: Origin) -> str:
-    return one_line(str(origin))
+    return one_line(shortened(str(origin)))
 
 
 def _count(diagnostics: Sequence[Diagnostic]) -> str:

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice, takewhile
 from typing import Any
 
 from pyfly_messaging.settings.diagnostics.diagnostic import ExcerptLine
@@ -21,7 +22,7 @@ from pyfly_messaging.settings.text.secrets import (
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _STRUCTURE = frozenset(" \t:,-?[]{}'\"|>")
 _WORD = re.compile(r"""["']?([A-Za-z0-9_-]+)""")
-_KEY = re.compile(r"""([A-Za-z0-9_.-]+)["']?[ \t]*[:=]([ \t]|$)?""")
+_KEY = re.compile(r"""(?<![A-Za-z0-9_.-])([A-Za-z0-9_.-]++)["']?[ \t]*+[:=]([ \t]|$)?""")
 _WIDTH = 110
 
 
@@ -48,6 +49,7 @@ class SourceText:
         self.known: frozenset[str] = frozenset()
         self.secret_keys: frozenset[str] = frozenset()
         self._starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
+        self._spans: list[tuple[int, int]] | None = None
         self._shown: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def position(self, index: int) -> tuple[int, int]:
@@ -85,10 +87,10 @@ class SourceText:
 
     def show_value(self, start: int, end: int) -> None:
         """Allow the span of a value to be quoted, but not the password of a URL in it."""
-        first, last = secret_part(self.text[start:end])
-        self._shown[start, end] = [(start, start + first), (start + last, end)]
         if holds_secret(self.text[start:end]):
             return
+        first, last = secret_part(self.text[start:end])
+        self._shown[start, end] = [(start, start + first), (start + last, end)]
 
     def excerpt(self, origin: Origin, label: str = "", *, primary: bool = True) -> ExcerptLine:
         """Return the first line of an origin as it may be shown, with the marked part."""
@@ -96,7 +98,9 @@ class SourceText:
         text = self.line(origin.line)
         begin = min(origin.column - 1, len(text))
         stop = max(begin, min(end_column - 1, len(text)) if end_column else len(text.rstrip()))
-        pieces = list(self._pieces(origin.line, text))
+        # The window around the mark, and more than enough on both sides of it.
+        window = max(0, begin - 10 * _WIDTH), min(len(text), stop + 10 * _WIDTH)
+        pieces = list(self._pieces(origin.line, text, window))
         shown, at, to = _marked(pieces, begin, stop)
         return _line(
             shown,
@@ -107,21 +111,31 @@ class SourceText:
             ),
         )
 
-    def _pieces(self, number: int, text: str) -> Iterator[tuple[int, int, str]]:
-        """Yield (start, end, what to show) for the parts of a line."""
+    def _pieces(
+        self, number: int, text: str, window: tuple[int, int]
+    ) -> Iterator[tuple[int, int, str]]:
+        """Yield (start, end, what to show) for the parts of a line, once parsed in a window."""
         if self.root is None:
             yield from self._unparsed(text)
             return
         offset = self._starts[number - 1]
-        done = 0
-        for start, end in _scalar_spans(self.root, offset, offset + len(text)):
-            inside = max(start - offset, 0), min(end - offset, len(text))
+        done, last = window
+        for start, end in self._scalars(offset + done, offset + last):
+            inside = max(start - offset, done), min(end - offset, last)
             if inside[0] < done:
                 continue
             yield from _structure(text, done, inside[0])
             yield from self._scalar((start, end), offset, text, inside)
             done = inside[1]
-        yield from _structure(text, done, len(text))
+        yield from _structure(text, done, last)
+
+    def _scalars(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the spans of the scalars that touch a range, in order."""
+        if self._spans is None:
+            self._spans = _scalar_spans(self.root)
+        first = max(0, bisect_right(self._spans, (start, start)) - 1)
+        touching = takewhile(lambda span: span[0] < end, islice(self._spans, first, None))
+        return [span for span in touching if span[1] > start]
 
     def _scalar(
         self, span: tuple[int, int], offset: int, text: str, inside: tuple[int, int]
@@ -159,6 +173,8 @@ class SourceText:
             if looks_secret(match[1]) or (match[2] and not self._harmless(match[1])):
                 end = match.start()
                 break
+        if (secret := secret_at(rest)) >= 0:
+            end = min(end, secret)
         if (comment := rest.find(" #", 0, end)) >= 0:
             end = comment
         yield from _without_user_info(rest[:end], indent)
@@ -173,14 +189,13 @@ class SourceText:
 def _without_user_info(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
     """Yield text; of each run with an ``@`` in it only what follows the ``@``."""
     done = 0
-        if (secret := secret_at(rest)) >= 0:
-            end = min(end, secret)
-    for match in re.finditer(r"[^\s\"',\[\]{}]*@", text):
-        if match.end() - match.start() == 1:
+    for run in re.finditer(r"[^\s\"',\[\]{}]+", text):
+        at = run[0].rfind("@") + run.start()
+        if at <= run.start():
             continue
-        yield offset + done, offset + match.start(), text[done : match.start()]
-        yield offset + match.start(), offset + match.end() - 1, MASK
-        done = match.end() - 1
+        yield offset + done, offset + run.start(), text[done : run.start()]
+        yield offset + run.start(), offset + at, MASK
+        done = at
     yield offset + done, offset + len(text), text[done:]
 
 
@@ -197,8 +212,8 @@ def _structure(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]
         yield run, position, text[run:position] if kept else MASK
 
 
-def _scalar_spans(root: Any, start: int, end: int) -> list[tuple[int, int]]:
-    """Return the spans of all scalar nodes that touch a range, in order."""
+def _scalar_spans(root: Any) -> list[tuple[int, int]]:
+    """Return the spans of all scalar nodes, in order; none of them overlap."""
     found: set[tuple[int, int]] = set()
     seen: set[int] = set()
     stack = [root]
@@ -210,10 +225,8 @@ def _scalar_spans(root: Any, start: int, end: int) -> list[tuple[int, int]]:
         if isinstance(node.value, list):
             for child in node.value:
                 stack.extend(child if isinstance(child, tuple) else (child,))
-        else:
-            span = node.start_mark.index, node.end_mark.index
-            if span[0] < end and span[1] > start and span[0] < span[1]:
-                found.add(span)
+        elif node.start_mark.index < node.end_mark.index:
+            found.add((node.start_mark.index, node.end_mark.index))
     return sorted(found)
 
 

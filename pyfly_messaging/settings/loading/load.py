@@ -16,7 +16,7 @@ from pyfly_messaging.settings.catalogue.naming import Naming, naming
 from pyfly_messaging.settings.catalogue.tree import catalogue
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, ExcerptLine, in_order
 from pyfly_messaging.settings.diagnostics.origins import Origin, Path, Provenance
-from pyfly_messaging.settings.diagnostics.report import brief
+from pyfly_messaging.settings.diagnostics.report import brief, most_important
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
 from pyfly_messaging.settings.models.provider import BUILT_IN, entry_point_names
 from pyfly_messaging.settings.sources.discovery import Files
@@ -151,15 +151,16 @@ class Load:
         return origin if at < 0 else text.origin(at, at + len(part))
 
     def finish(self) -> list[Diagnostic]:
-        """Return all diagnostics in order, with excerpts of the files."""
-        names = [str(path) for path in self.files.paths]
-        return [self._with_excerpt(found) for found in in_order(self.diagnostics, names)]
+        """Return all diagnostics in order, those that a report shows with excerpts of the files."""
+        found = in_order(self.diagnostics, [str(path) for path in self.files.paths])
+        shown = {id(each) for each in most_important(found)}
+        return [self._with_excerpt(each) if id(each) in shown else each for each in found]
 
     def warn(self, diagnostics: list[Diagnostic]) -> None:
         """Log what is no error."""
         if not self.inputs.log:
             return
-        for found in diagnostics:
+        for found in most_important(diagnostics):
             level = logging.WARNING if found.severity == "warning" else logging.INFO
             if found.severity != "error" and log.isEnabledFor(level):
                 log.log(level, "%s", brief(found))

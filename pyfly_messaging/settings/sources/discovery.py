@@ -114,7 +114,7 @@ def _explicit(named: str, origin: Origin, prefix: str, report: Report) -> Path |
         report(
             Diagnostic(
                 code="CFG026",
-                message=f"{prefix or 'path is '}no path of a file",
+                message=f"{prefix or 'path names '}no local file",
                 origin=origin,
                 label=problem,
                 help=CODES["CFG026"].cure,

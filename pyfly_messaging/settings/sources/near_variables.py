@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pyfly_messaging.settings.catalogue.naming import Naming
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
@@ -13,7 +15,7 @@ from pyfly_messaging.settings.sources.discovery import (
     SECRETS_VARIABLE,
 )
 from pyfly_messaging.settings.sources.variables import Variable
-from pyfly_messaging.settings.text.names import canonical, dotted
+from pyfly_messaging.settings.text.names import canonical, dotted, kebab
 from pyfly_messaging.settings.text.phrases import one_of
 from pyfly_messaging.settings.text.suggest import closest, edit_distance
 
@@ -100,13 +102,19 @@ def _without_prefix(upper: str, root: Setting, naming: Naming) -> tuple[str, ...
 
 def _setting_of(root: Setting, words: list[str]) -> tuple[str, ...] | None:
     """Return the setting whose name these words spell, however they are joined."""
-    joined = "".join(words)
-    for leaf in root.leaves():
-        if "*" not in leaf.path and "".join(leaf.path).replace("_", "") == joined:
-            return leaf.path
+    found = _spelt(root).get("".join(words))
+    if found is not None:
+        return found
     if words and words[0] in {"listener", "listeners"} and len(words) > 1:
         return ("listeners", *words[1:]) if words[0] == "listeners" else None
     return None
+
+
+@lru_cache(maxsize=64)
+def _spelt(root: Setting) -> dict[str, tuple[str, ...]]:
+    """Return the paths of all settings of fixed names, by their letters alone."""
+    leaves = [leaf for leaf in root.leaves() if "*" not in leaf.path]
+    return {"".join(leaf.path).replace("_", ""): leaf.path for leaf in reversed(leaves)}
 
 
 def _meant(root: Setting, parts: list[str], number: int) -> tuple[str, ...] | None:
@@ -132,9 +140,9 @@ def _meant(root: Setting, parts: list[str], number: int) -> tuple[str, ...] | No
 
 
 def _elsewhere(root: Setting, part: str) -> tuple[str, ...] | None:
-    leaves = [leaf for leaf in root.leaves() if "*" not in leaf.path]
-    near = closest(part, [leaf.name for leaf in leaves])
-    return next((leaf.path for leaf in leaves if leaf.name == near), None) if near else None
+    places = {kebab(path[-1]): path for path in reversed(_spelt(root).values())}
+    near = closest(part, reversed(places))
+    return places[near] if near is not None else None
 
 
 def _warning(name: str, origin: Origin, meant: str) -> Diagnostic:

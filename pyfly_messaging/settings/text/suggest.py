@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "amqp": ("rabbitmq",),
@@ -45,6 +47,19 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "vhost": ("virtual-host",),
     "workers": ("concurrency",),
 }
+MOST_COMPARISONS = 20_000
+"""Words that `closest` compares in one load: enough to help with some hundred mistakes."""
+_comparisons: ContextVar[Iterator[int] | None] = ContextVar("pyfly_messaging_words", default=None)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Let `closest` compare at most `MOST_COMPARISONS` words; then it finds no more slips."""
+    token = _comparisons.set(iter(range(MOST_COMPARISONS)))
+    try:
+        yield
+    finally:
+        _comparisons.reset(token)
 
 
 def closest(word: str, candidates: Iterable[str]) -> str | None:
@@ -62,7 +77,10 @@ def closest(word: str, candidates: Iterable[str]) -> str | None:
         if synonym in known:
             return synonym
     best, best_distance = None, max(1, min(3, len(plain) // 3)) + 1
+    left = _comparisons.get()
     for candidate in known:
+        if left is not None and next(left, None) is None:
+            break
         distance = edit_distance(plain, _plain(candidate), best_distance)
         if distance < best_distance:
             best, best_distance = candidate, distance

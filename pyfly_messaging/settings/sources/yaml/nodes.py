@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -16,16 +18,42 @@ from pyfly_messaging.settings.text.scalars import resolve
 
 MOST_DEPTH = 100
 MOST_NODES = 10_000
+"""Values in the section of this library, those of aliases counted each time."""
+MOST_PARSED = 20_000
+"""Keys and values in a file, whatever section they belong to."""
 _CORE = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_CORE + name for name in ("int", "float", "bool", "null", "timestamp", "merge")}
 _SCALAR_TAGS = _PLAIN_TAGS | {_CORE + "str"}
 _COLLECTION_TAGS = {_CORE + "map", _CORE + "seq"}
 
 
+class TooManyError(Exception):
+    """A text has too many keys and values; with the place of the first one too many."""
+
+
+class _Composer(Composer):
+    """Composes nodes, and gives up in time on a text that would take long."""
+
+    nodes = levels = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node."""
+        self.nodes += 1
+        self.levels += 1
+        if self.nodes > MOST_PARSED:
+            raise TooManyError(self.parser.peek_event().start_mark.index)
+        if self.levels > 2 * MOST_DEPTH:
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self.levels -= 1
+        return node
+
+
 def compose(source: SourceText, report: Report) -> Node | None:
     """Return the root node of a text, or None for an empty one or after a problem was reported."""
     yaml = YAML(typ="safe", pure=True)
     # The warning about an anchor that is used twice would print lines of the file.
+    yaml.Composer = _Composer
     yaml.composer.warn_double_anchors = False
     try:
         root: Node | None = yaml.compose(source.text)
@@ -33,6 +61,10 @@ def compose(source: SourceText, report: Report) -> Node | None:
         from pyfly_messaging.settings.sources.yaml.syntax import explain
 
         problem = explain(error, source)
+    except TooManyError as error:
+        from pyfly_messaging.settings.sources.yaml.syntax import explain_size
+
+        problem = explain_size(error.args[0], MOST_PARSED, source)
     except (RecursionError, ValueError):
         # A ValueError comes from impossible numbers in a directive or in an escape.
         from pyfly_messaging.settings.sources.yaml.syntax import explain_crash
@@ -114,7 +146,7 @@ class Converter:
         own: set[str] = set()
         for key, value in entries(node, self._source):
             if key.text == "<<":
-                merged += self._merge(value)
+                merged += self._merge(value, key)
                 continue
             own.add(canonical(key.text))
             given = self.convert(value, key)
@@ -127,8 +159,8 @@ class Converter:
                 if given is not None:
                     yield key, given
 
-    def _merge(self, value: Node) -> Iterator[tuple[Key, Node]]:
-        """Yield what ``<<`` brings, the first of several mappings first."""
+    def _merge(self, value: Node, key: Key) -> Iterator[tuple[Key, Node]]:
+        """Yield what ``<<`` brings, the first of several mappings first; all of it counts."""
         sources = value.value if isinstance(value, SequenceNode) else [value]
         for source in sources:
             if not isinstance(source, MappingNode):
@@ -137,6 +169,10 @@ class Converter:
                 span = source.start_mark.index, source.end_mark.index
                 self._report(not_mergeable(self._source.origin(*span)))
             elif source not in self._open:
+                self._count += 1 + len(source.value)
+                if self._count > MOST_NODES:
+                    self._give_up(source, key)
+                    return
                 yield from entries(source, self._source)
 
     def _give_up(self, node: Node, key: Key) -> None:

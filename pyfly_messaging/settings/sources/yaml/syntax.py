@@ -45,6 +45,14 @@ def explain_crash(source: SourceText) -> Diagnostic:
     )
 
 
+def explain_size(at: int, most: int, source: SourceText) -> Diagnostic:
+    """Return what is wrong with a text that has more keys and values than are read."""
+    return diagnose(
+        "CFG016", f"the file has more than {most} keys and values", source, (at, at + 1),
+        "too many from here on", help="split it: this file needs the section pyfly: alone",
+    )  # fmt: skip
+
+
 def _control_character(source: SourceText, at: int) -> Diagnostic:
     char = source.text[at : at + 1]
     return diagnose(
