@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 from pydantic import BaseModel
 
 from pyfly_messaging.errors import MissingDependencyError
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.models.provider import CLIENTS, choose, has_client
 
-logger = logging.getLogger("pyfly_messaging")
+logger = get_logger("pyfly_messaging")
 
 
 def build_broker(settings: MessagingSettings | None = None) -> MessageBrokerPort:

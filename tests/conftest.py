@@ -11,6 +11,7 @@ from typing import TypeVar, Unpack
 
 import pytest
 
+from pyfly_messaging.logs import repetition
 from tests.brokers import (
     KafkaCluster,
     KafkaFactory,
@@ -35,6 +36,12 @@ _KAFKA = pytest.StashKey[Shared[KafkaCluster]]()
 _RABBITMQ = pytest.StashKey[Shared[RabbitCluster]]()
 
 ResultT = TypeVar("ResultT")
+
+
+@pytest.fixture(autouse=True)
+def _log_is_new() -> None:
+    """No warning of a test is left out because an earlier one had it."""
+    repetition.repetition.forget()
 
 
 @pytest.fixture(scope="session")

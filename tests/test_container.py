@@ -707,6 +707,27 @@ class TestCleanups:
         ]
         await cleanups.run(1)  # nothing is left
 
+    async def test_an_exception_that_takes_no_notes_ends_no_cleanup(self) -> None:
+        """A note that cannot be added keeps no other step from being run."""
+        done: list[str] = []
+
+        class Plain(Exception):
+            def add_note(self, note: str) -> None:
+                raise TypeError("no notes")
+
+        async def fails() -> None:
+            raise Plain
+
+        async def works() -> None:
+            done.append("works")
+
+        cleanups = Cleanups()
+        cleanups.add("one", works)
+        cleanups.add("two", fails)
+        with pytest.raises(ExceptionGroup, match="not everything could be stopped"):
+            await cleanups.run(1)
+        assert done == ["works"]
+
     async def test_a_step_that_hangs_is_cut_at_the_deadline(self) -> None:
         """A step that hangs is cancelled when the time is over; what a step raises itself stays."""
 

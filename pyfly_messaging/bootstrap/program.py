@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from typing import Any
 
 from pyfly_messaging.bootstrap.application import Application
 from pyfly_messaging.errors import ConfigurationError
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging")
+logger = get_logger("pyfly_messaging")
 
 _DEFAULTS: dict[signal.Signals, Callable[..., Any] | signal.Handlers] = {
     signal.SIGINT: signal.default_int_handler,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.container")
+logger = get_logger("pyfly_messaging.container")
 
 # What a step gets when the deadline is over already: enough to close a connection. Seconds.
 _GRACE = 1.0
@@ -53,7 +54,8 @@ class Cleanups:
             except asyncio.CancelledError as error:
                 interrupted = error  # ends this step; what is left is undone nevertheless
             except Exception as error:  # noqa: BLE001 - the other steps come first
-                error.add_note(f"raised while {name} was stopped")
+                with contextlib.suppress(Exception):  # an exception may take no notes
+                    error.add_note(f"raised while {name} was stopped")
                 errors.append(error)
         if interrupted is not None:
             _log(errors, interrupted)

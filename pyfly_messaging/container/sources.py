@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import pkgutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from pyfly_messaging.container.marks import bean_methods, is_bean, is_component
 from pyfly_messaging.container.matching import fits
 from pyfly_messaging.errors import ContainerError
 from pyfly_messaging.listener import Listener, discover, is_listener, module_members, needs_instance
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.container")
+logger = get_logger("pyfly_messaging.container")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

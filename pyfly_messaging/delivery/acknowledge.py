@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
-logger = logging.getLogger("pyfly_messaging.delivery")
+from pyfly_messaging.logs import get_logger
+
+logger = get_logger("pyfly_messaging.delivery")
 
 
 class Acknowledger:

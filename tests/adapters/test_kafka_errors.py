@@ -139,5 +139,6 @@ def test_a_commit_refused_in_a_rebalance_may_be_repeated() -> None:
 def test_an_exception_is_described_on_one_line() -> None:
     """The class is named once, also where aiokafka's text has it already."""
     assert errors.describe(kafka.RequestTimedOutError()) == "[Error 7] RequestTimedOutError"
-    assert errors.describe(ValueError("one\ntwo")) == "ValueError: one"
+    assert errors.describe(ValueError("one\ntwo")) == "ValueError: one\\ntwo"
     assert errors.describe(TimeoutError()) == "TimeoutError"
+    assert len(errors.describe(ValueError("\x1b" * 1_000_000))) < 1_100

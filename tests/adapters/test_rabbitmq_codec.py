@@ -94,8 +94,20 @@ def test_a_dead_letter_leaves_out_the_largest(caplog: pytest.LogCaptureFixture) 
     headers = {"a": "1", "huge": "x" * 1000, "b": "2"}
     with caplog.at_level(logging.WARNING):
         assert fitting(headers, b"key", 200) == {"a": "1", "b": "2"}
-    assert "'huge'" in caplog.text
+    assert caplog.messages == [
+        "RabbitMQ: dead letter without 1 of its headers, for which there is no room: huge"
+    ]
     assert fitting(headers, b"key", 2000) is headers
+
+
+def test_many_headers_without_room_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A message of others with many headers that do not fit costs one line, and a short one."""
+    headers = {f"{number:04}" + "\x1b" * 500: "x" for number in range(1_000)}
+    assert fitting(headers, b"key", 200) == {}
+    (text,) = caplog.messages
+    assert text.startswith("RabbitMQ: dead letter without 1000 of its headers")
+    assert len(text) < 3_000
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, 10**30])

@@ -45,6 +45,14 @@ def test_what_the_wire_format_raises_is_mapped() -> None:
         assert issubclass(cls, errors.CLIENT_ERRORS)
 
 
+def test_text_of_a_client_is_escaped_and_cut() -> None:
+    """What the broker says arrives in errors, health and log as one short line."""
+    error = aiormq.exceptions.ChannelClosed(404, "\x1b[31mno queue\nERROR" + "x" * 1_000_000)
+    text = errors.describe(error)
+    assert text.startswith("ChannelClosed: \\x1b[31mno queue\\nERRORxxx")
+    assert len(text) < 1_100
+
+
 @pytest.mark.parametrize("cls", KINDS)
 def test_whatever_a_client_raises_becomes_one_of_ours(cls: type[BaseException]) -> None:
     """Each exception becomes an error of ours wherever it is raised, even without arguments."""

@@ -125,6 +125,21 @@ async def test_a_flush_that_fails_is_repeated(
 
 
 @on_virtual_time
+async def test_a_flush_that_always_fails_is_not_always_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What keeps failing is told once in a while, and not with a traceback for each time."""
+    source = Source()
+    source.errors += [ValueError("unmapped")] * 20
+    source.acknowledger.start()
+    source.acknowledger.begin()
+    await asyncio.sleep(100)
+    assert len(source.errors) < 5
+    assert len(caplog.records) == 1
+    await source.acknowledger.stop()
+
+
+@on_virtual_time
 async def test_stop_cancels_a_flush() -> None:
     """A stop does not wait for a flush that is under way, and can be repeated."""
     source = Source()

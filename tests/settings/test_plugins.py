@@ -466,6 +466,18 @@ class TestUnusable:
         assert "amqp://app:******@mq/" in str(caught.value)
         assert "hunter2" not in repr(caught.value.diagnostics) + str(caught.value)
 
+    def test_its_error_has_no_text(self, folder: Path, installed: Install) -> None:
+        """An error of an import whose text raises an exit is a finding like any other."""
+        code = (
+            "class Mute(Exception):\n"
+            "    def __str__(self):\n"
+            "        raise SystemExit(3)\n"
+            "raise Mute\n"
+        )
+        installed({"pigeon": "PLUGIN"}, code=code)
+        (found,) = problems(provider="pigeon")
+        assert "Mute: (its text is not available: SystemExit)" in str(found)
+
     def test_not_a_plugin(self) -> None:
         """An `AdapterPlugin` refuses settings that are no model, and what cannot be called."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -19,13 +18,14 @@ from pyfly_messaging.delivery.acknowledge import Acknowledger
 from pyfly_messaging.delivery.lanes import Batch, lanes_for
 from pyfly_messaging.delivery.ledger import Ledger
 from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message
 from pyfly_messaging.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # For a handler that was cancelled at a revocation to end. Seconds.
 _CANCELLED = 2.0

@@ -13,9 +13,9 @@ from pyfly_messaging.adapters.kafka.pace import pace
 from pyfly_messaging.adapters.kafka.reach import Reach, ask
 from pyfly_messaging.adapters.kafka.redaction import redact_logs
 from pyfly_messaging.adapters.kafka.topic_id import TopicIdRequest, topic_id
-from pyfly_messaging.adapters.repetition import quieten
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import ConfigurationError, MissingDependencyError
+from pyfly_messaging.logs import quieten
 from pyfly_messaging.settings import KafkaSettings
 
 # aiokafka's loggers that repeat ten times a second that a broker is away.

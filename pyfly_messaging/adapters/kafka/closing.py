@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
@@ -18,8 +17,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from pyfly_messaging.delivery.uninterrupted import uninterrupted
+from pyfly_messaging.logs import describe, get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # For what needs no broker any more. Seconds.
 _AT_ONCE = 1.0
@@ -118,7 +118,7 @@ async def _withdraw(coordinator: object) -> None:
             try:
                 await coordinator._client.send(coordinator.coordinator_id, request)
             except KafkaError as error:
-                logger.debug("Kafka: %r", error)
+                logger.debug("Kafka: %s", describe(error))
 
 
 async def end_admin(admin: AIOKafkaAdminClient) -> None:
@@ -153,7 +153,7 @@ async def _in_time(stop: Any, timeout: float) -> bool:
     if stopping.cancelled():
         return False
     if (error := stopping.exception()) is not None:
-        logger.warning("Kafka: a client did not close well: %r", error)
+        logger.warning("Kafka: a client did not close well: %s", describe(error))
         return False
     return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
@@ -14,8 +13,9 @@ from pyfly_messaging.adapters.kafka.pulse import Pulse
 from pyfly_messaging.adapters.kafka.source import Offsets, Source
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # For one commit that can still be repeated; for the last one and the farewell, to brokers that
 # answer and to brokers that do not. Seconds.

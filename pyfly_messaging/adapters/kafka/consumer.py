@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -24,8 +23,9 @@ from pyfly_messaging.errors import (
     TopologyError,
 )
 from pyfly_messaging.health import ConsumerHealth, ConsumerState
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # Between two attempts to join again, and the longest while the topic is missing. Seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_WITHOUT_TOPIC = 0.2, 5.0, 1.0

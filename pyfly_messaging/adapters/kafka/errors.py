@@ -17,6 +17,7 @@ from pyfly_messaging.errors import (
     PublishError,
     TopologyError,
 )
+from pyfly_messaging.logs import text_of
 
 REFUSED = (
     kafka.AuthenticationFailedError,
@@ -234,8 +235,7 @@ def describe(error: BaseException) -> str:
     """Return an exception as one line, its class named once."""
     if isinstance(error, kafka.CommitFailedError):  # its own text is an essay
         return "CommitFailedError: the group has gone on without this member"
-    text = str(error).partition("\n")[0].strip()
-    name = type(error).__name__
+    text, name = text_of(error), type(error).__name__
     return text if name in text else f"{name}: {text}".rstrip(": ")
 
 

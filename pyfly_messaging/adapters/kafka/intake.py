@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,6 +20,7 @@ from aiokafka.structs import TopicPartition
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.unreadable import Hole, salvage
 from pyfly_messaging.errors import BrokerError
+from pyfly_messaging.logs import get_logger
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -29,7 +29,7 @@ Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 
 Note: TypeAlias = Callable[[TopicPartition, Hole], Awaitable[None]]
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # How long one fetch waits for records. Seconds.
 _WAIT = 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
@@ -22,9 +21,10 @@ from pyfly_messaging.adapters.kafka.producer import connect
 from pyfly_messaging.delivery import dead_letter
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError, PublishError
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, derived
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # What a broker takes at most as one request (``socket.request.max.bytes``; of a larger one it
 # closes the connection without an answer), less what is around the message. Bytes.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -26,8 +25,9 @@ from pyfly_messaging.adapters.kafka.source import Source
 from pyfly_messaging.adapters.kafka.whole_topic import WholeTopic
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 
 class Membership:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 
 class Outage:

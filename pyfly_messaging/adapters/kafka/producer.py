@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -17,8 +16,9 @@ from pyfly_messaging.adapters.kafka.closing import bootstrapping, end_producer
 from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # For a replaced producer to confirm what it still can. Seconds.
 _RETIREMENT = 10.0

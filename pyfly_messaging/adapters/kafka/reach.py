@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,9 @@ from pyfly_messaging.adapters.kafka.closing import hang_up
 from pyfly_messaging.adapters.kafka.mismatch import find_mismatch
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # Between two rounds over all hosts, and the longest wait for the hosts of one round. Seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0

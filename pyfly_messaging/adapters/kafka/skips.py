@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors
@@ -11,9 +9,10 @@ from pyfly_messaging.adapters.kafka.unreadable import Hole
 from pyfly_messaging.delivery import dead_letter
 from pyfly_messaging.delivery.dead_letter import PublishDeadLetter
 from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 
 class Skips:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -15,8 +14,9 @@ from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.closing import bootstrapping, end_admin
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import TopologyError
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 _UNKNOWN_TOPIC = 3
 _LEADER_NOT_AVAILABLE = 5

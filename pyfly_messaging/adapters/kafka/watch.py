@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.client import Client
@@ -12,8 +11,9 @@ from pyfly_messaging.adapters.kafka.outage import Outage
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import BrokerError
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 # How often a consumer is looked at, and how long a silent one may stay silent while a broker
 # answers. Seconds.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
 import aiormq
@@ -14,7 +13,9 @@ if TYPE_CHECKING:
 
     from pyfly_messaging.adapters.rabbitmq.transports import Transports
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+from pyfly_messaging.logs import get_logger
+
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 
 class Outbox(asyncio.Queue[Any]):

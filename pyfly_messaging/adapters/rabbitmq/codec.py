@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,13 @@ from aiormq import spec
 
 from pyfly_messaging.adapters.rabbitmq.deliveries import DELIVERY_COUNT
 from pyfly_messaging.errors import PublishError
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, set_origin
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 KEY = "x-pyfly-key"
 _ESCAPE = "'"
@@ -34,6 +34,8 @@ _OURS = (KEY, DELIVERY_COUNT)
 _PERSISTENT = 2
 # pamqp cuts longer names off without a word; AMQP 0-9-1 itself (4.2.5.5) allows no more either.
 LONGEST_NAME = 128
+# Headers that a log line names of those that were left out.
+_NAMES_LOGGED = 5
 # Each entry of a table: the length of the name, the type, the length of the value.
 _ENTRY = 1 + 1 + 4
 
@@ -106,12 +108,19 @@ def fitting(headers: Mapping[str, str], key: bytes | None, room: int) -> Mapping
     if sum(sizes.values()) <= left and all(len(n.encode()) <= LONGEST_NAME for n in headers):
         return headers
     kept: dict[str, str] = {}
+    left_out: list[str] = []
     for name in sorted(headers, key=sizes.__getitem__):
         left -= sizes[name]
         if left < 0:
-            logger.warning("RabbitMQ: dead letter without its header %.128r: no room", name)
+            left_out.append(name)
         else:
             kept[name.encode()[:LONGEST_NAME].decode(errors="ignore")] = headers[name]
+    if left_out:
+        logger.warning(
+            "RabbitMQ: dead letter without %d of its headers, for which there is no room: %s",
+            len(left_out),
+            ", ".join(f"{name:.128}" for name in left_out[:_NAMES_LOGGED]),
+        )
     return kept
 
 

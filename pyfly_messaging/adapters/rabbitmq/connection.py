@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,8 +17,8 @@ from pyfly_messaging.adapters.rabbitmq.deliveries import Deliver, DeliveryChanne
 from pyfly_messaging.adapters.rabbitmq.errors import mapped_declaring
 from pyfly_messaging.adapters.rabbitmq.options import Options
 from pyfly_messaging.adapters.rabbitmq.transports import Transports
-from pyfly_messaging.adapters.repetition import quieten
 from pyfly_messaging.errors import ConfigurationError
+from pyfly_messaging.logs import get_logger, quieten
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from pyfly_messaging.settings import RabbitSettings
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 T = TypeVar("T")
 

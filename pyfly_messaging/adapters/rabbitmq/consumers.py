@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +15,9 @@ from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
 from pyfly_messaging.health import ConsumerHealth
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Before another try to declare a queue. Seconds.
 _PAUSE = 0.2

@@ -30,6 +30,7 @@ from pyfly_messaging.errors import (
     TopologyError,
     UnroutableError,
 )
+from pyfly_messaging.logs import text_of
 
 
 class Kind(Enum):
@@ -215,7 +216,7 @@ def describe(error: BaseException) -> str:
     """Return an exception of the client as one line. None of their texts carries a password."""
     if isinstance(error, asyncio.CancelledError):
         return "the connection was lost"
-    text = str(error.args[-1]).partition("\n")[0] if error.args else ""
+    text = text_of(error.args[-1]) if error.args else ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

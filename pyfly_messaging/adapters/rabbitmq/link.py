@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.connection import Connection, Connector
 from pyfly_messaging.errors import BrokerError, NotStartedError
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Between two attempts to connect; the pause grows and varies by half of itself. Seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0

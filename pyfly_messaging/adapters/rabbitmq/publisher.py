@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from pyfly_messaging.adapters.rabbitmq.codec import fitting
@@ -13,9 +12,10 @@ from pyfly_messaging.adapters.rabbitmq.topology import Topology
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.expiry import Expiry
 from pyfly_messaging.errors import NotStartedError, PublishError, UnroutableError
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Of publish_many: messages in flight at once.
 _AT_ONCE = 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -14,13 +13,14 @@ from pyfly_messaging.adapters.rabbitmq.strays import (
     pause,
 )
 from pyfly_messaging.errors import BrokerError
+from pyfly_messaging.logs import describe, get_logger
 from pyfly_messaging.message import Message
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
     from pyfly_messaging.adapters.rabbitmq.receipts import Receipts
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Before a dead letter that was not confirmed is published again. Seconds.
 _BURY_AGAIN_AFTER = 1.0
@@ -90,7 +90,7 @@ class Returns:
             try:
                 await self._strays.bury(message, group, times)
             except Exception as error:  # noqa: BLE001 - where a delivery is settled
-                logger.warning("RabbitMQ: %s; tried again", error)
+                logger.warning("RabbitMQ: %s; tried again", describe(error))
                 await asyncio.sleep(_BURY_AGAIN_AFTER)
             else:
                 return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from pyfly_messaging.adapters.rabbitmq.codec import encode
 from pyfly_messaging.adapters.rabbitmq.link import Link
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
 from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
+from pyfly_messaging.logs import get_logger
 
 if TYPE_CHECKING:
     from aiormq.channel import Channel
 
     from pyfly_messaging.adapters.rabbitmq.connection import Connection
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Before the next try to open a channel on a connection that could be made. Seconds.
 _PAUSE = 0.1

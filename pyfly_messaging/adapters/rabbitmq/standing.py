@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.errors import BrokerError, NotStartedError
+from pyfly_messaging.logs import get_logger
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.session import Session
     from pyfly_messaging.health import ConsumerState
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 
 class Standing:

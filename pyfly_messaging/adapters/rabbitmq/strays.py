@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from pyfly_messaging.delivery.dead_letter import dead_letter
 from pyfly_messaging.errors import TopologyError
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 HAND_BACKS = 5
 """How often a message is handed back before it is dead-lettered when nobody else consumes the

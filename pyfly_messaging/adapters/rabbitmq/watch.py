@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from pyfly_messaging.errors import BrokerError
+from pyfly_messaging.logs import get_logger
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Between two looks, and when there is something amiss. Seconds.
 _EVERY, _SOON = 15.0, 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -12,9 +11,10 @@ from typing import Any
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lanes.batch import Batch
 from pyfly_messaging.delivery.lanes.workers import Workers
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message
 
-logger = logging.getLogger("pyfly_messaging.delivery")
+logger = get_logger("pyfly_messaging.delivery")
 
 CANCEL_AGAIN_AFTER = 1.0
 """Seconds. A handler may catch its cancellation to clean up; one that goes on gets another."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Protocol, cast
 
-logger = logging.getLogger("pyfly_messaging.delivery")
+from pyfly_messaging.logs import describe, get_logger
+
+logger = get_logger("pyfly_messaging.delivery")
 
 # The pause before a worker whose task was cancelled is replaced: long enough that nothing is
 # started any more when it is the whole event loop that is being torn down. Seconds.
@@ -80,7 +81,8 @@ class Workers:
     def _leave(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("listener %s: its worker failed", self._lanes.name, exc_info=error)
+            # The traceback comes with what becomes of the message, once.
+            logger.error("listener %s: its worker failed: %s", self._lanes.name, describe(error))
         if not self._lanes.closed:
             # The handler cancelled the task that ran it. Its message has become a failed attempt.
             task.get_loop().call_later(_REPLACE_AFTER, self.call)

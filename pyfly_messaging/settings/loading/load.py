@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.settings.binding.layers import Layer, choose_forms, foreign, take_back
 from pyfly_messaging.settings.catalogue.naming import Naming, naming
 from pyfly_messaging.settings.catalogue.tree import catalogue
@@ -29,7 +30,7 @@ from pyfly_messaging.settings.text.secrets import MASK, mask_url
 if TYPE_CHECKING:
     from pyfly_messaging.settings.plugins.installed import Adapter
 
-log = logging.getLogger("pyfly_messaging.settings")
+log = get_logger("pyfly_messaging.settings")
 
 current_load: ContextVar[Load | None] = ContextVar("pyfly_messaging_load", default=None)
 

@@ -5,7 +5,6 @@ Nothing here runs as long as every provider and every section that is named is o
 
 from __future__ import annotations
 
-import logging
 import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pyfly_messaging.errors import MessagingError
+from pyfly_messaging.logs import get_logger, raw_text_of, text_of
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.settings.models.provider import entry_point_names, entry_points_by_name
@@ -30,7 +30,7 @@ from pyfly_messaging.settings.plugins.plugin import AdapterPlugin
 from pyfly_messaging.settings.plugins.unusable import UnusableAdapterError
 from pyfly_messaging.settings.text.secrets import mask_url
 
-log = logging.getLogger("pyfly_messaging.settings")
+log = get_logger("pyfly_messaging.settings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def adapter_plugin(name: str) -> AdapterPlugin[Any]:
     except Exception as error:  # what others do at import can be anything
         # The chained error would show the frames of others, with whatever is in them.
         log.debug("importing %s failed", point.value, exc_info=True)
-        reason = mask_url(f"{point.value}: {type(error).__name__}: {error}")
+        reason = mask_url(f"{point.value}: {type(error).__name__}: {text_of(error)}")
         raise UnusableAdapterError(message, reason[:300], help_) from None
     if not isinstance(loaded, AdapterPlugin):
         reason = f"{point.value} is of the type {type(loaded).__name__}, not an AdapterPlugin"
@@ -148,9 +148,11 @@ def build(
 
 def _build_failed(name: str, error: Exception, hidden: Collection[str]) -> UnusableAdapterError:
     frames = traceback.extract_tb(error.__traceback__)
-    log.debug("building %s failed\n%s", name, "".join(traceback.format_list(frames)).rstrip())
-    text, kind = mask_url(str(error)), type(error).__name__
-    repeats = any(secret.lower() in str(error).lower() for secret in hidden)
+    places = (f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    log.debug("building %s failed: %s", name, ", ".join(places))
+    text, kind = mask_url(text_of(error)), type(error).__name__
+    said = raw_text_of(error).lower()
+    repeats = any(secret.lower() in said for secret in hidden)
     reason = kind if repeats or not text else f"{kind}: {text[:300]}"
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
     return _unusable(name, f"its build failed with {reason}{place}")

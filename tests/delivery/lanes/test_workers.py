@@ -200,7 +200,10 @@ class TestWorkers:
         listener.lanes.submit(Batch(listener.route, [message(b"a")], ["a"], settle))
         await asyncio.sleep(1)
         assert settled == ["a"]
-        assert "listener listener: its worker failed" in caplog.messages
+        assert caplog.messages[0] == (
+            "listener listener: its worker failed: RuntimeError: no ledger"
+        )
+        assert [record.exc_info for record in caplog.records] == [None] * 2
         assert await listener.drain() == []
 
     @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyfly_messaging.adapters import repetition
-from pyfly_messaging.adapters.repetition import quieten
+from pyfly_messaging.logs import get_logger, quieten, repetition
 
 
 @pytest.fixture
 def logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     """A logger of some client."""
-    monkeypatch.setattr(repetition, "_repetition", repetition._Repetition())
+    monkeypatch.setattr(repetition, "repetition", repetition._Repetition())
     logger = logging.getLogger("some.client")
     quieten(["some.client"])
     quieten(["some.client"])
@@ -98,7 +97,26 @@ def test_it_does_not_grow(
     """Of very many different complaints the old ones are forgotten."""
     for number in range(1_000):
         logger.warning("no connection to %d", number)
-    (each,) = logger.filters
+    each = logger.filters[0]
     assert isinstance(each, repetition._Repetition)
     assert len(each._passed) <= 200
     assert len(caplog.messages) == 1_000
+
+
+@pytest.mark.parametrize("name", ["delivery", "kafka", "rabbitmq"])
+def test_adapters_do_not_repeat_themselves(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The same warning of ours comes once in a while, safe as every line of ours."""
+    ours = get_logger(f"pyfly_messaging.{name}")
+    for _ in range(100):
+        ours.warning("queue %s is not declared: %s", "orders", ValueError("one\ntwo"))
+    assert caplog.messages == ["queue orders is not declared: one\\ntwo"]
+
+
+def test_what_a_client_logs_is_safe(
+    logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client passes on what its broker says; that is escaped and cut as our own lines are."""
+    logger.error("closed: %s", "\x1b[31m" + "x" * 1_000_000)
+    (text,) = caplog.messages
+    assert text.startswith("closed: \\x1b[31mxxx")
+    assert len(text) < 2_100

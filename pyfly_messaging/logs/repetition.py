@@ -1,8 +1,9 @@
-"""What a client library complains about again and again while its broker is away.
+"""What is logged again and again, above all while a broker is away.
 
 aiokafka writes more than a hundred lines a second then, aiormq one for each attempt. The adapters
-report an outage themselves, once; of the client's own lines each comes once in a while. What a
-client complains about while it mends it itself, within a moment, does not come at all.
+report an outage themselves, once; of the clients' lines, and of the adapters' own, each comes once
+in a while. What a client complains about while it mends it itself, within a moment, does not come
+at all.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import logging
 from collections.abc import Iterable
 from time import monotonic
 
+from pyfly_messaging.logs.record import make_safe
+
 # The same complaint is not repeated for so long, and one that mostly passes has to last as long.
 # Seconds.
 _PAUSE = 10.0
+# Characters of a complaint by which it is known again.
+_LONGEST = 2_000
 # How many different complaints are known; beyond that all are forgotten.
 _KNOWN = 200
 
@@ -28,10 +33,16 @@ class _Repetition(logging.Filter):
         self._lasting: dict[str, tuple[float, float]] = {}  # since when, and when last
         self.passing: tuple[type[BaseException], ...] = ()
 
+    def forget(self) -> None:
+        """Take everything for new."""
+        self._left_out.clear()
+        self._passed.clear()
+        self._lasting.clear()
+
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        text = f"{record.name}: {record.getMessage()}"
+        text = f"{record.name}: {record.getMessage()}"[:_LONGEST]
         now = monotonic()
         if self._is_brief(record, now):
             return False
@@ -62,11 +73,11 @@ class _Repetition(logging.Filter):
         return issubclass(cls, self.passing)
 
 
-_repetition = _Repetition()
+repetition = _Repetition()
 
 
 def quieten(loggers: Iterable[str], passing: Iterable[type[BaseException]] = ()) -> None:
-    """Leave out, from now on, what these loggers repeat.
+    """Leave out, from now on, what these loggers repeat, and make their records safe.
 
     Args:
         loggers: Their names.
@@ -74,6 +85,8 @@ def quieten(loggers: Iterable[str], passing: Iterable[type[BaseException]] = ())
             been repeated for a while.
 
     """
-    _repetition.passing = tuple({*_repetition.passing, *passing})
+    repetition.passing = tuple({*repetition.passing, *passing})
     for name in loggers:
-        logging.getLogger(name).addFilter(_repetition)
+        logger = logging.getLogger(name)
+        logger.addFilter(repetition)
+        make_safe(logger)
