@@ -446,6 +446,21 @@ class TestPlainBroker:
         assert "Plain offers only the four methods of MessageBrokerPort" in caplog.text
         assert "concurrency, order and acknowledgement are the broker's own" in caplog.text
 
+    async def test_a_storm_of_failures_is_summed_up_at_the_stop(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What was not logged one by one until the stop is told then."""
+
+        @message_listener("orders", retries=0, dead_letter_topic="dead")
+        async def hear(message: Message) -> None:
+            raise ValueError("never")
+
+        broker = Plain()
+        async with bootstrap(hear, settings=settings_of(), broker=broker):
+            for _ in range(15):
+                await broker.publish("orders", b"1")
+        assert any("5 messages go to dead letters" in text for text in caplog.messages)
+
     async def test_the_timeout_of_an_attempt_is_kept(self) -> None:
         """An attempt over the listener's timeout fails on a broker with four methods too."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
@@ -13,13 +13,15 @@ from pyfly_messaging.bootstrap.subscriptions import configure, subscribe
 from pyfly_messaging.container import Cleanups, Component, Container, collect, value_component
 from pyfly_messaging.container.sources import Collected, listeners_of
 from pyfly_messaging.delivery.lifecycle import Lifecycle
+from pyfly_messaging.delivery.settlement import Settlement
 from pyfly_messaging.errors import ContainerError, NotStartedError
 from pyfly_messaging.factory import build_broker
 from pyfly_messaging.listener import Listener
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.settings import MessagingSettings
 
-logger = logging.getLogger("pyfly_messaging")
+logger = get_logger("pyfly_messaging")
 
 T = TypeVar("T")
 
@@ -140,9 +142,10 @@ class Application:
             _check_broker(broker, "the broker bean gave")
             listeners = (*collected.listeners, *listeners_of(container.instances()))
             configured = configure(_each_once(listeners), settings)
-            cleanups.add("the broker", broker.stop, bounded=False)
+            settlements: list[Settlement] = []
+            cleanups.add("the broker", partial(_stop, broker, settlements), bounded=False)
             self._given_broker_used = self._given_broker is not None
-            await subscribe(broker, configured)
+            await subscribe(broker, configured, settlements)
             await broker.start()
         except BaseException as failure:
             await cleanups.run_after(failure, settings.shutdown.timeout)
@@ -187,6 +190,14 @@ class Application:
             components.append(value_component(build_broker(settings), "the broker of the settings"))
         components.append(value_component(settings, "the settings"))
         return components
+
+
+async def _stop(broker: MessageBrokerPort, settlements: Iterable[Settlement]) -> None:
+    try:
+        await broker.stop()
+    finally:
+        for settlement in settlements:
+            settlement.sum_up_failures()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeAlias, TypeGuard
@@ -13,13 +12,14 @@ from pyfly_messaging.delivery.settlement import Settlement
 from pyfly_messaging.delivery.subscription import Subscription
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.listener import Listener
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, check_group
 from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.ports import MessageBrokerPort, MessageHandler
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.located import check_listener_names, located_error
 
-logger = logging.getLogger("pyfly_messaging")
+logger = get_logger("pyfly_messaging")
 
 Configured: TypeAlias = tuple[Listener, ListenerPolicy]
 
@@ -81,11 +81,18 @@ def _configure(listener: Listener, settings: MessagingSettings) -> Configured | 
     return listener, policy
 
 
-async def subscribe(broker: MessageBrokerPort, configured: Sequence[Configured]) -> None:
+async def subscribe(
+    broker: MessageBrokerPort, configured: Sequence[Configured], settlements: list[Settlement]
+) -> None:
     """Subscribe every listener.
 
     A broker with no more than the four methods of the port knows nothing of policies: what can be
     done around the handler is done there, and the rest is logged.
+
+    Args:
+        broker: The broker.
+        configured: The listeners.
+        settlements: Gets what is done around handlers; it has failures to sum up after the stop.
 
     Raises:
         TypeError: A handler is not an async callable.
@@ -106,7 +113,9 @@ async def subscribe(broker: MessageBrokerPort, configured: Sequence[Configured])
             type(broker).__name__,
         )
     for listener, policy in configured:
-        await broker.subscribe(listener.topic, _settled(broker, listener, policy), listener.group)
+        settlement = _settlement(broker, listener, policy)
+        settlements.append(settlement)
+        await broker.subscribe(listener.topic, _settled(settlement), listener.group)
 
 
 def _keeps_policies(broker: MessageBrokerPort) -> TypeGuard[PolicyBroker]:
@@ -116,20 +125,22 @@ def _keeps_policies(broker: MessageBrokerPort) -> TypeGuard[PolicyBroker]:
     )
 
 
-def _settled(
+def _settlement(
     broker: MessageBrokerPort, listener: Listener, policy: ListenerPolicy
-) -> MessageHandler:
-    """Return a handler that has retried and dead-lettered when it returns."""
-
+) -> Settlement:
     async def publish(letter: Message, error: BaseException) -> None:
         await broker.publish(letter.topic, letter.value, key=letter.key, headers=letter.headers)
 
-    settlement = Settlement(
+    return Settlement(
         Subscription.of(
             listener.topic, listener.handler, listener.group, policy=policy, name=listener.name
         ),
         publish,
     )
+
+
+def _settled(settlement: Settlement) -> MessageHandler:
+    """Return a handler that has retried and dead-lettered when it returns."""
 
     async def handle(message: Message) -> None:
         retry = await settlement.attempt(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
+from pyfly_messaging.logs import qualified_name, text_of
 from pyfly_messaging.message import Message, derived
 
 ORIGINAL_TOPIC = "x-pyfly-original-topic"
@@ -25,19 +26,11 @@ ORIGINAL_SIZE = "x-pyfly-original-size"
 OMITTED = "x-pyfly-omitted"
 """What a dead letter lacks that its message had: some of ``value``, ``key``, ``headers``."""
 
-# Brokers bound the size of headers (RabbitMQ: one frame of 128 KiB for all of them), and an
-# exception's text has no bound at all.
+# Of one header of a note. Characters.
 _LONGEST_TEXT = 1000
 
 PublishDeadLetter = Callable[[Message, BaseException], Awaitable[None]]
 """Publish a dead letter (the exception is what spent it); return when the broker confirmed it."""
-
-
-def qualified_name(cls: type) -> str:
-    """Return the name of a class as logs, headers and ``fatal_exceptions`` write it."""
-    if cls.__module__ == "builtins":
-        return cls.__qualname__
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def dead_letter(
@@ -50,6 +43,9 @@ def dead_letter(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Message:
     """Return ``message`` as it goes to ``topic``: value, key and headers as they were, and why.
+
+    The exception's text is one line, escaped and cut as in the log: headers are shown in terminals
+    and pages, too.
 
     Args:
         message: The spent message.
@@ -100,13 +96,3 @@ def note(letter: Message, where: Mapping[str, str]) -> Message:
     headers[ORIGINAL_SIZE] = str(len(letter.value))
     headers[OMITTED] = ",".join(part for part, content in had.items() if content)
     return derived(letter, letter.topic, b"", None, headers)
-
-
-def text_of(error: BaseException) -> str:
-    """Return what an exception says, bounded, as text that can be encoded."""
-    try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - user code; its failure must not lose a message
-        text = f"(its text is not available: {type(broken).__name__})"
-    # Lone surrogates cannot be encoded as UTF-8, which both brokers need.
-    return text[:_LONGEST_TEXT].encode("utf-8", "backslashreplace").decode()

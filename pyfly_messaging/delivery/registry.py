@@ -64,6 +64,12 @@ class Registry:
     def remove(self, subscription: Subscription) -> None:
         """Take a subscription back whose consumer could not be started."""
         route = next(route for route in self._routes if subscription in route.subscriptions)
+        route.sum_up_failures()
         route.remove(subscription)
         if not route.subscriptions:
             self._routes.remove(route)
+
+    def sum_up_failures(self) -> None:
+        """Log what is not logged yet of storms of failures; for the end of a stop."""
+        for route in self._routes:
+            route.sum_up_failures()

@@ -54,6 +54,11 @@ class Route:
         """Take a handler out again."""
         self._set(tuple(s for s in self._settlements if s.subscription is not subscription))
 
+    def sum_up_failures(self) -> None:
+        """Log what is not logged yet of storms of failures."""
+        for settlement in self._settlements:
+            settlement.sum_up_failures()
+
     async def failed(self, message: Message, error: BaseException) -> Retry | None:
         """Count a failed attempt of the only handler that ended the task that ran it."""
         return await self._settlements[0].failed(message, error)

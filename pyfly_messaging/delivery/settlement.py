@@ -9,25 +9,19 @@ which says how long to wait and is called for the next attempt. Nobody waits her
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from pyfly_messaging.delivery.dead_letter import (
-    PublishDeadLetter,
-    dead_letter,
-    qualified_name,
-    text_of,
-)
+from pyfly_messaging.delivery.dead_letter import PublishDeadLetter, dead_letter
+from pyfly_messaging.delivery.failure_log import FailureLog
 from pyfly_messaging.delivery.limits import at_most, within
 from pyfly_messaging.delivery.retry import Random, backoff
 from pyfly_messaging.delivery.subscription import Subscription
+from pyfly_messaging.logs import qualified_name
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
-
-logger = logging.getLogger("pyfly_messaging.delivery")
 
 _NO_HEADERS: dict[str, str] = {}
 # The least pause before a dead letter is published again: that goes on for as long as it takes,
@@ -68,6 +62,7 @@ class Settlement:
 
     __slots__ = (
         "_draw",
+        "_failures",
         "_handler",
         "_keeps_to_its_own",
         "_now",
@@ -90,6 +85,7 @@ class Settlement:
         self._on_spent = on_spent
         self._draw = draw
         self._now = now
+        self._failures = FailureLog(subscription.name)
         handler, timeout = subscription.handler, subscription.policy.timeout
         self._handler = handler if timeout is None else within(handler, timeout)
         self._keeps_to_its_own = False
@@ -99,6 +95,10 @@ class Settlement:
         if not self._keeps_to_its_own:
             self._keeps_to_its_own = True
             self._handler = at_most(self._handler, self.subscription.policy.concurrency)
+
+    def sum_up_failures(self) -> None:
+        """Log what is not logged yet of a storm of failures; its timer ends with that."""
+        self._failures.sum_up()
 
     def first(self, message: Message) -> Retry:
         """Return the first attempt as a step that is still to be made."""
@@ -123,9 +123,10 @@ class Settlement:
             if headers != kept:
                 headers.clear()
                 headers.update(kept)
-            if isinstance(error, asyncio.CancelledError):
+            # By its type: an instance can claim any class, or raise when it is asked.
+            if issubclass(type(error), asyncio.CancelledError):
                 _reraise_if_cancelled(error)
-            elif isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            elif issubclass(type(error), KeyboardInterrupt | SystemExit | GeneratorExit):
                 raise
             return await self.failed(message, error, failures + 1)
         return None
@@ -137,31 +138,16 @@ class Settlement:
         policy = self.subscription.policy
         if attempts <= policy.retries and not is_fatal(policy, error):
             delay = backoff(policy, attempts, self._draw)
-            logger.warning(
-                "listener %s: attempt %d of %d failed on topic %s, next in %.3g s: %s",
-                self.subscription.name,
-                attempts,
-                policy.retries + 1,
-                message.topic,
-                delay,
-                describe(error),
-            )
+            self._failures.retried(message.topic, attempts, policy.retries + 1, delay, error)
             return _NextAttempt(self, message, attempts, delay)
         return await self._spent(message, error, attempts)
 
     async def _spent(self, message: Message, error: BaseException, attempts: int) -> Retry | None:
-        policy, name = self.subscription.policy, self.subscription.name
         if self._on_spent is not None:
             self._on_spent(error)
-        topic = policy.dead_letter_topic_for(message.topic)
+        topic = self.subscription.policy.dead_letter_topic_for(message.topic)
         if topic is None:
-            logger.error(
-                "listener %s: message on topic %s dropped after %d attempts (dead_letter is off)",
-                name,
-                message.topic,
-                attempts,
-                exc_info=error,
-            )
+            self._failures.dropped(message.topic, attempts, error)
             return None
         letter = dead_letter(
             message,
@@ -171,14 +157,7 @@ class Settlement:
             error=error,
             now=self._now,
         )
-        logger.error(
-            "listener %s: message on topic %s goes to %s after %d attempts",
-            name,
-            message.topic,
-            topic,
-            attempts,
-            exc_info=error,
-        )
+        self._failures.dead_lettered(message.topic, topic, attempts, error)
         return await _DeadLetter(self, letter, error)()
 
     async def bury(self, letter: Message, error: BaseException, failures: int) -> Retry | None:
@@ -197,14 +176,7 @@ class Settlement:
     ) -> Retry:
         pause = backoff(self.subscription.policy, failures, self._draw)
         delay = max(pause, _BURY_AGAIN_AFTER)
-        logger.warning(
-            "listener %s: dead letter to %s not confirmed, the message stays"
-            " unacknowledged, next try in %.3g s: %s",
-            self.subscription.name,
-            letter.topic,
-            delay,
-            describe(refusal),
-        )
+        self._failures.unconfirmed(letter.topic, delay, refusal)
         return _DeadLetter(self, letter, error, failures, delay)
 
 
@@ -260,17 +232,12 @@ def is_fatal(policy: ListenerPolicy, error: BaseException) -> bool:
         if isinstance(fatal, str):
             if any(fatal == qualified_name(cls) for cls in type(error).__mro__):
                 return True
-        elif isinstance(error, fatal):
+        elif issubclass(type(error), fatal):
             return True
     return False
 
 
-def describe(error: BaseException) -> str:
-    """Return an exception as one line for a log."""
-    return f"{qualified_name(type(error))}: {text_of(error)}".partition("\n")[0]
-
-
-def _reraise_if_cancelled(error: asyncio.CancelledError) -> None:
+def _reraise_if_cancelled(error: BaseException) -> None:
     """Let a cancellation of the running task pass.
 
     A handler can also raise ``CancelledError`` on its own, most often by awaiting a future that

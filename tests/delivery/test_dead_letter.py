@@ -12,10 +12,9 @@ from pyfly_messaging.delivery.dead_letter import (
     ORIGINAL_PARTITION,
     dead_letter,
     note,
-    qualified_name,
     reduced,
-    text_of,
 )
+from pyfly_messaging.logs import qualified_name, text_of
 from pyfly_messaging.message import Message, set_origin
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -86,12 +85,19 @@ def test_the_clock_is_utc_by_default() -> None:
 
 def test_a_long_text_is_cut() -> None:
     """An exception's text is bounded, because brokers bound the size of headers."""
-    assert text_of(ValueError("x" * 5_000)) == "x" * 1_000
+    assert text_of(ValueError("x" * 5_000)) == "x" * 1_000 + "… (4,000 more characters)"
 
 
-def test_a_text_that_cannot_be_encoded_is_escaped() -> None:
-    """A lone surrogate, which no broker could carry, is written as an escape."""
-    assert text_of(ValueError("a\ud800b")) == "a\\ud800b"
+def test_text_and_name_are_escaped_in_headers() -> None:
+    """Control characters, and lone surrogates, which no broker could carry, become escapes."""
+    cls = type("Odd\nName", (Exception,), {"__module__": "m"})
+    headers = letter_of(
+        Message("orders", b"v"), cls("a\ud800b\x1b[31m\n" + "\x00" * 10_000)
+    ).headers
+    assert headers["x-pyfly-exception"] == "m.Odd\\nName"
+    text = headers["x-pyfly-exception-message"]
+    assert text.startswith("a\\ud800b\\x1b[31m\\n\\x00")
+    assert len(text) < 1_100
 
 
 def test_an_exception_without_text_loses_no_message() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pyfly_messaging.delivery.settlement import Settlement, describe, is_fatal
+from pyfly_messaging.delivery.settlement import Settlement, is_fatal
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 from tests.delivery.clock import on_virtual_time, turns
@@ -21,6 +21,7 @@ from tests.delivery.samples import (
     subscription,
     to_the_end,
 )
+from tests.logs.samples import CONTROL, HOSTILE
 
 
 class OrderError(Exception):
@@ -33,13 +34,6 @@ class InvalidOrder(OrderError):
 
 class Wrecked(BaseException):
     """An exception that is no `Exception`."""
-
-
-class Mute(Exception):
-    """An exception that cannot say what happened."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
 
 
 @on_virtual_time
@@ -371,27 +365,76 @@ async def test_the_first_attempt_can_be_a_step_of_its_own() -> None:
     assert graveyard.letters[0].headers["x-pyfly-attempts"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (ValueError("one\ntwo"), "ValueError: one"),
-        (InvalidOrder(7), f"{__name__}.InvalidOrder: 7"),
-        (Mute(), f"{__name__}.Mute: (its text is not available: RuntimeError)"),
-    ],
-)
-def test_an_exception_is_one_line(error: BaseException, text: str) -> None:
-    """An exception is described in one line, with its name, even if it has no text."""
-    assert describe(error) == text
+@pytest.mark.parametrize("dead_letter", [True, False])
+@pytest.mark.parametrize("kind", HOSTILE)
+@on_virtual_time
+async def test_a_hostile_exception_is_an_ordinary_failure(kind: str, dead_letter: bool) -> None:
+    """A handler's exception that raises when it is looked at is retried and given up as any."""
+    error = HOSTILE[kind]
+    handler, calls = failing(error, error)
+    graveyard = Graveyard(error)
+    fatal = ("KeyError", KeyError)
+    made = settlement(
+        handler, graveyard.bury, retries=1, dead_letter=dead_letter, fatal_exceptions=fatal
+    )
+    await to_the_end(made.attempt(message()))
+    assert len(calls) == 2
+    assert len(graveyard.letters) == dead_letter
+    for letter in graveyard.letters:
+        text = letter.headers["x-pyfly-exception"] + letter.headers["x-pyfly-exception-message"]
+        assert not CONTROL.search(text)
+
+
+class Claims(Exception):
+    """An exception that says it is another."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return SystemExit
 
 
 @on_virtual_time
-async def test_an_exception_without_text_is_an_ordinary_failure() -> None:
-    """A handler whose exception cannot be printed is retried and dead-lettered like others."""
-    handler, calls = failing(Mute(), Mute())
-    graveyard = Graveyard()
-    assert await to_the_end(settlement(handler, graveyard.bury, retries=1).attempt(message()))
+async def test_an_exception_is_what_its_type_says() -> None:
+    """A handler's exception that only claims to be `SystemExit` is a failed attempt."""
+    handler, calls = failing(Claims(), None)
+    assert await to_the_end(settlement(handler).attempt(message())) == [1.0]
     assert len(calls) == 2
-    assert graveyard.letters[0].headers["x-pyfly-exception"] == f"{__name__}.Mute"
+
+
+@on_virtual_time
+async def test_a_failing_message_costs_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Retries, and dead letters that are not confirmed, are a line each, without a traceback."""
+    handler, _ = failing(*[ValueError("one\ntwo")] * 4)
+    graveyard = Graveyard(*[ConnectionError("away\nfor long")] * 3)
+    await to_the_end(settlement(handler, graveyard.bury, retries=3).attempt(message()))
+    lines = caplog.text.rstrip().split("\n")
+    traceback = lines.index("Traceback (most recent call last):")
+    assert lines.count("Traceback (most recent call last):") == 1
+    assert len([line for line in lines if line.startswith(("WARNING", "ERROR"))]) == 7
+    assert lines[traceback - 1].endswith("goes to orders.dlt after 4 attempts")
+
+
+@on_virtual_time
+async def test_huge_exceptions_are_bounded_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A huge text, chain, group or note costs a bounded number of lines and characters."""
+    chain = ValueError("root")
+    for number in range(3_000):
+        later = ValueError(str(number))
+        later.__cause__, chain = chain, later
+    itself = ValueError("itself")
+    itself.__cause__ = itself
+    noted = ValueError("noted")
+    noted.add_note("note\n" * 1_000_000)
+    group = ExceptionGroup("many", [ValueError(n) for n in range(100_000)])
+    huge = ValueError("\x1b[31m" * 1_000_000)
+    for error in (chain, itself, noted, group, huge):
+        caplog.clear()
+        graveyard = Graveyard()
+        handler, _ = failing(error, error)
+        await to_the_end(settlement(handler, graveyard.bury, retries=1).attempt(message()))
+        assert len(graveyard.letters) == 1
+        assert len(caplog.text) < 20_000
+        assert not CONTROL.search(caplog.text.replace("\n", ""))
 
 
 def test_a_name_that_is_no_exception_is_refused() -> None:

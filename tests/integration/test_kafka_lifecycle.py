@@ -444,3 +444,20 @@ async def test_a_member_without_partitions_runs(kafka: KafkaCluster) -> None:
         await until(lambda: all(adapter.health().healthy for adapter in adapters))
         assigned = [adapter.health().consumers[0].assigned for adapter in adapters]
         assert sorted(assigned) == [(), (f"{topic}-0",)]
+
+
+async def test_stop_sums_up_a_storm(kafka: KafkaCluster, caplog: pytest.LogCaptureFixture) -> None:
+    """What was not logged one by one of a storm of failures is told at the stop."""
+    adapter = make_adapter(kafka.bootstrap_servers, policy=ListenerPolicy(retries=0))
+    topic, letters = unique(), Inbox()
+
+    async def fail(message: Message) -> None:
+        raise ValueError("no")
+
+    await adapter.subscribe(topic, fail, unique("group"))
+    await adapter.subscribe(f"{topic}.dlt", letters, unique("group"))
+    async with running(adapter):
+        for _ in range(15):
+            await adapter.publish(topic, b"value")
+        await letters.has(15)
+    assert any("5 messages go to dead letters (5 ValueError)" in text for text in caplog.messages)

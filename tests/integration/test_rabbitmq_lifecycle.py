@@ -808,3 +808,21 @@ async def test_two_exchanges_with_one_queue_are_both_named(rabbit: Rabbit) -> No
     async with rabbit.channel() as channel:
         await channel.exchange_delete(f"{rabbit.exchange}2")
         await channel.exchange_delete(f"{rabbit.exchange}2.dlx")
+
+
+async def test_stop_sums_up_a_storm(rabbit: Rabbit, caplog: pytest.LogCaptureFixture) -> None:
+    """What was not logged one by one of a storm of failures is told at the stop."""
+    topic, letters = rabbit.name("orders"), Inbox()
+    broker = rabbit.adapter(policy=ListenerPolicy(retries=0))
+
+    async def fail(message: Message) -> None:
+        raise ValueError("no")
+
+    await broker.subscribe(topic, fail, rabbit.name("group"))
+    await broker.subscribe(f"{topic}.dlt", letters, rabbit.name("letters"))
+    await broker.start()
+    for _ in range(15):
+        await broker.publish(topic, b"value")
+    await letters.take(15)
+    await broker.stop()
+    assert any("5 messages go to dead letters (5 ValueError)" in text for text in caplog.messages)

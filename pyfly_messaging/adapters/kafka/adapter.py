@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Self
 
@@ -22,12 +21,13 @@ from pyfly_messaging.delivery.subscription import Subscription
 from pyfly_messaging.delivery.uninterrupted import uninterrupted
 from pyfly_messaging.errors import BrokerError, NotStartedError
 from pyfly_messaging.health import ConsumerHealth, Health
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, check_message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageHandler
 from pyfly_messaging.settings import KafkaSettings
 
-logger = logging.getLogger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka")
 
 
 class KafkaAdapter:
@@ -258,6 +258,7 @@ class KafkaAdapter:
         consumers = self._consumers.values()
         stops = (consumer.stop(deadline, caller) for consumer in consumers)
         failures = [e for e in await asyncio.gather(*stops, return_exceptions=True) if e]
+        self._registry.sum_up_failures()
         await self._publisher.stop(deadline)
         await self._dead_letters.stop(deadline)
         self._consumers.clear()

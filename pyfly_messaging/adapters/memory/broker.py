@@ -247,6 +247,7 @@ class InMemoryMessageBroker:
         self._accepting = False  # not before: handlers that were finishing may publish
         for wait in self._waits:
             wait.give_up(STOPPED)
+        self._registry.sum_up_failures()
 
     def _all(self) -> list[Consumer]:
         return [consumer for consumers in self._consumers.values() for consumer in consumers]

@@ -260,6 +260,7 @@ class RabbitMQAdapter:
         farewell = self._farewells / 3
         self._watch.halt()
         await self._consumers.stop(handlers, farewell, caller)
+        self._registry.sum_up_failures()
         self._publisher.halt()
         await self._publisher.flush(handlers)
         await self._consumers.close(farewell)
