@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.testing.conformance.case import case
 from pyfly_messaging.testing.conformance.quiet import quiet
-from pyfly_messaging.testing.conformance.stage import QUICK, HandlerError, Stage, fail
+from pyfly_messaging.testing.conformance.stage import ENDS, QUICK, HandlerError, Stage, fail
 
 _OURS = "x-pyfly-"
+# Colours, a line of its own, a cleared screen, a turned line, and what UTF-8 cannot encode.
+_CONTROLS = "\x1b[31m\nERROR forged line\r\x9b2J\x00\u2028\u202e\udcff"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udfff]")
+# Characters; a bound, and not what an adapter should use up.
+_HEADER_LIMIT, _LOG_LIMIT = 10_000, 1_000_000
 
 
 class DeadLetterCases(Stage):
@@ -143,3 +149,60 @@ class DeadLetterCases(Stage):
             found = await letters.handled(3)
         assert letters.values == [b"1", b"2", b"3"]
         assert found[0].headers["x-pyfly-exception-message"].startswith("long long ")
+
+    @case()
+    async def test_exception_whose_text_raises_an_exit(self) -> None:
+        """An exception whose ``__str__`` raises ``SystemExit`` is a failure like any other."""
+
+        class Ending(Exception):  # noqa: N818 - a name of its own says more here
+            def __init__(self, end: type[BaseException]) -> None:
+                self.end = end
+
+            def __str__(self) -> str:
+                raise self.end(ENDS)
+
+        errors = iter((Ending(SystemExit), Ending(KeyboardInterrupt)))
+
+        async def raise_next(message: Message) -> None:
+            raise next(errors)
+
+        broker, topic, _, letters = await self.burying(raise_next, policy=ListenerPolicy(retries=0))
+        for value in (b"1", b"2"):
+            await broker.publish(topic, value, key=b"key")
+        await letters.handled(2)
+        assert letters.values == [b"1", b"2"]
+
+    @case()
+    async def test_exception_text_is_escaped_and_bounded(self) -> None:
+        """Control characters of an exception's text reach neither the log nor the dead letter.
+
+        Nor does its length: 10 MB become a bounded header, and bounded lines.
+        """
+        texts = {b"1": _CONTROLS, b"2": _CONTROLS * 400_000}
+
+        async def raise_text(message: Message) -> None:
+            raise HandlerError(texts[message.value])
+
+        policy = QUICK.replace(retries=1)
+        broker, topic, _, letters = await self.burying(raise_text, policy=policy)
+        with quiet() as log:
+            for value in texts:
+                await broker.publish(topic, value, key=b"key")
+            found = await letters.handled(2)
+        for letter in found:
+            text = letter.headers["x-pyfly-exception-message"]
+            assert len(text) <= _HEADER_LIMIT
+            assert not _CONTROL.search(text)
+        lines = [line for text in log.texts for line in text.split("\n")]
+        assert not [line for line in lines if _CONTROL.search(line)]
+        assert not [line for line in lines if line.startswith("ERROR forged")]
+        assert log.size <= _LOG_LIMIT
+
+    @case()
+    async def test_failing_message_costs_one_traceback(self) -> None:
+        """However often a message is tried again, at most one traceback of it is in the log."""
+        broker, topic, _, letters = await self.burying(fail, policy=QUICK.replace(retries=3))
+        with quiet() as log:
+            await broker.publish(topic, b"spent", key=b"key")
+            await letters.handled()
+        assert log.tracebacks <= 1

@@ -20,6 +20,9 @@ T = TypeVar("T")
 QUICK = ListenerPolicy(retries=2, retry_delay=0.01, retry_max_delay=0.05, retry_jitter=0.0)
 """The policy of the kit's brokers where a case does not ask for another."""
 
+ENDS = "the text of a handler's exception has ended the event loop"
+"""What the kit's exceptions say that end a program; such an end is a failed case."""
+
 _OF_A_CASE = ("_brokers", "_publishes", "_gates")
 
 _TAKEN = "publish to return (does it wait for handlers? Then the suite claims settles_on_publish)"
@@ -82,8 +85,13 @@ class Stage:
     def play(self, case: Coroutine[Any, Any, None], limit: float) -> None:
         """Run a case to its end, in an event loop of its own."""
         __tracebackhide__ = True
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(self._play(case, limit))
+        try:
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                runner.run(self._play(case, limit))
+        except (SystemExit, KeyboardInterrupt) as end:
+            if end.args != (ENDS,):
+                raise
+            raise AssertionError(f"{type(end).__name__}: {ENDS}") from end
 
     async def _play(self, case: Coroutine[Any, Any, None], limit: float) -> None:
         __tracebackhide__ = True

@@ -1,6 +1,7 @@
 """Faults of retry and dead letters."""
 
 import asyncio
+import logging
 
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
@@ -124,3 +125,60 @@ class BuriesLater(Fault):
         await self.inner.stop()
         self.cancel_all()
         self._calm.set()
+
+
+class AsksForTexts(Fault):
+    """Asks an exception for its text, and is not prepared for an exit."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def ask(message: Message) -> None:
+            try:
+                await handler(message)
+            except Exception as error:
+                try:
+                    str(error)
+                except Exception:
+                    raise error from None
+                raise
+
+        return ask
+
+
+class LogsTexts(Fault):
+    """Logs an exception's text as it is."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def log(message: Message) -> None:
+            try:
+                await handler(message)
+            except Exception as error:
+                logging.getLogger("adapter").warning("failed: %s", error)
+                raise
+
+        return log
+
+
+class KeepsTexts(Fault):
+    """Writes an exception's text into the dead letter as it is."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def keep(message: Message) -> None:
+            if (text := message.headers.get("x-pyfly-exception-message")) is not None:
+                message.headers["x-pyfly-exception-message"] = text.replace("\\x1b", "\x1b")
+            await handler(message)
+
+        return keep
+
+
+class LogsEveryTraceback(Fault):
+    """Logs each attempt with its traceback."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def log(message: Message) -> None:
+            try:
+                await handler(message)
+            except Exception:
+                logging.getLogger("adapter").exception("failed")
+                raise
+
+        return log
