@@ -185,7 +185,7 @@ class FailureLog:
         try:
             logger.log(
                 logging.ERROR if count[_DEAD_LETTERED] + count[_DROPPED] else logging.WARNING,
-                "listener %s: %d more failures within %g s, each at level DEBUG: %s (%s)",
+                "listener %s: %d more failures within %g s (level DEBUG shows each): %s (%s)",
                 self._listener,
                 count.total(),
                 INTERVAL_S,

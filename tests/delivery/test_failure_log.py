@@ -37,7 +37,7 @@ def dropping(*errors: BaseException) -> Settlement:
     return settlement(handler, retries=0, dead_letter=False)
 
 
-SUMMARY = "listener listener: {} more failures within 10 s, each at level DEBUG: {}"
+SUMMARY = "listener listener: {} more failures within 10 s (level DEBUG shows each): {}"
 
 
 def timers() -> list[asyncio.TimerHandle]:
