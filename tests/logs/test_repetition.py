@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pyfly_messaging.adapters.kafka import KafkaAdapter
+from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
 from pyfly_messaging.logs import get_logger, quieten, repetition
 
 
@@ -110,6 +112,17 @@ def test_adapters_do_not_repeat_themselves(name: str, caplog: pytest.LogCaptureF
     for _ in range(100):
         ours.warning("queue %s is not declared: %s", "orders", ValueError("one\ntwo"))
     assert caplog.messages == ["queue orders is not declared: one\\ntwo"]
+
+
+@pytest.mark.parametrize("name", ["aiokafka.conn", "aiormq.connection", "aiormq.channel"])
+def test_loggers_of_clients_are_safe(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever makes an adapter has the loggers of its client made safe."""
+    KafkaAdapter()
+    RabbitMQAdapter()
+    logging.getLogger(name).error("unexpected %r of %s", b"x" * 100_000, "\x1b[31m")
+    (text,) = caplog.messages
+    assert len(text) < 2_100
+    assert "\x1b" not in text
 
 
 def test_what_a_client_logs_is_safe(

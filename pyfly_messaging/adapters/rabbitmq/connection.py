@@ -30,8 +30,9 @@ logger = get_logger("pyfly_messaging.rabbitmq")
 
 T = TypeVar("T")
 
-# The client's logger that repeats for each attempt what `link` tells of it.
-_NOISY = ("aiormq.connection",)
+# The client's loggers: the one repeats for each attempt what `link` tells of it, the other shows
+# frames as they came, whatever others have put in them.
+_NOISY = ("aiormq.connection", "aiormq.channel")
 # Seconds for one attempt to connect, and for one question to the broker (declare, bind, consume).
 _ATTEMPT = 10.0
 _ANSWER = 30.0
