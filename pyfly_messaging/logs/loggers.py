@@ -7,10 +7,15 @@ import logging
 from pyfly_messaging.logs.record import make_safe
 from pyfly_messaging.logs.repetition import quieten
 
-# On these the same warning is not repeated. What is logged while settings are loaded or listeners
-# are registered does not repeat itself; failures of handlers are summed up for each listener.
+# On these the same warning is not repeated: it can come for every message. What the adapters say of
+# their consumers is not among it, because several listeners may have the same name. Failures of
+# handlers are summed up for each listener.
 _REPETITIVE = frozenset(
-    {"pyfly_messaging.delivery", "pyfly_messaging.kafka", "pyfly_messaging.rabbitmq"}
+    {
+        "pyfly_messaging.delivery",
+        "pyfly_messaging.kafka.messages",
+        "pyfly_messaging.rabbitmq.messages",
+    }
 )
 
 

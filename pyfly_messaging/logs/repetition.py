@@ -1,9 +1,9 @@
 """What is logged again and again, above all while a broker is away.
 
 aiokafka writes more than a hundred lines a second then, aiormq one for each attempt. The adapters
-report an outage themselves, once; of the clients' lines, and of the adapters' own, each comes once
-in a while. What a client complains about while it mends it itself, within a moment, does not come
-at all.
+report an outage themselves, once; of the clients' lines, and of those of ours that can come for
+every message, each comes once in a while. What a client complains about while it mends it itself,
+within a moment, does not come at all.
 """
 
 from __future__ import annotations

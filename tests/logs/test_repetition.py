@@ -105,13 +105,25 @@ def test_it_does_not_grow(
     assert len(caplog.messages) == 1_000
 
 
-@pytest.mark.parametrize("name", ["delivery", "kafka", "rabbitmq"])
-def test_adapters_do_not_repeat_themselves(name: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["delivery", "kafka.messages", "rabbitmq.messages"])
+def test_what_can_come_for_every_message_comes_once(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The same warning of ours comes once in a while, safe as every line of ours."""
     ours = get_logger(f"pyfly_messaging.{name}")
     for _ in range(100):
         ours.warning("queue %s is not declared: %s", "orders", ValueError("one\ntwo"))
     assert caplog.messages == ["queue orders is not declared: one\\ntwo"]
+
+
+@pytest.mark.parametrize("name", ["kafka", "rabbitmq"])
+def test_listeners_of_one_name_have_a_line_each(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is said of a consumer is said of each, although its name may be that of another."""
+    for _ in range(3):
+        get_logger(f"pyfly_messaging.{name}").warning("listener %s is not consumed", "hear")
+    assert caplog.messages == ["listener hear is not consumed"] * 3
 
 
 @pytest.mark.parametrize("name", ["aiokafka.conn", "aiormq.connection", "aiormq.channel"])

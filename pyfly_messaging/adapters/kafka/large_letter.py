@@ -24,7 +24,7 @@ from pyfly_messaging.errors import BrokerError, PublishError
 from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, derived
 
-logger = get_logger("pyfly_messaging.kafka")
+logger = get_logger("pyfly_messaging.kafka.messages")
 
 # What a broker takes at most as one request (``socket.request.max.bytes``; of a larger one it
 # closes the connection without an answer), less what is around the message. Bytes.

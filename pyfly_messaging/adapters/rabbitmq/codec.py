@@ -26,7 +26,7 @@ from pyfly_messaging.message import Message, set_origin
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
 
-logger = get_logger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq.messages")
 
 KEY = "x-pyfly-key"
 _ESCAPE = "'"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
     from pyfly_messaging.adapters.rabbitmq.receipts import Receipts
 
-logger = get_logger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq.messages")
 
 # Before a dead letter that was not confirmed is published again. Seconds.
 _BURY_AGAIN_AFTER = 1.0
