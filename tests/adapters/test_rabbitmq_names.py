@@ -118,9 +118,9 @@ async def test_strays_are_counted_and_told_once(caplog: pytest.LogCaptureFixture
     strays = Strays(bury, ListenerPolicy())
     message = Message("topic", b"1", b"k", {"a": "b"})
     with caplog.at_level(logging.WARNING):
-        assert [strays.count(message, "id") for _ in range(3)] == [0, 1, 2]
-        assert strays.count(message, "another id") == 0, "another message that is alike"
-        assert strays.count(message, None) == 0
+        assert [strays.count(message, "id", again=n > 0) for n in range(3)] == [0, 1, 2]
+        assert strays.count(message, "another id", again=True) == 0, "another message that is alike"
+        assert strays.count(message, None, again=True) == 0
         await strays.bury(message, "group", 7)
         await strays.bury(message, "group", 7)
     assert caplog.text.count("no handler of this process") == 1
@@ -134,12 +134,22 @@ async def test_strays_are_counted_and_told_once(caplog: pytest.LogCaptureFixture
 def test_strays_without_an_id_are_told_by_what_they_are() -> None:
     """Messages without an id are counted by value and key; the oldest are forgotten in time."""
     strays = Strays(_never, ListenerPolicy())
-    assert strays.count(Message("topic", b"1"), None) == 0
-    assert strays.count(Message("topic", b"1", b"key"), None) == 0
-    assert strays.count(Message("topic", b"1"), None) == 1
+    assert strays.count(Message("topic", b"1"), None, again=False) == 0
+    assert strays.count(Message("topic", b"1", b"key"), None, again=False) == 0
+    assert strays.count(Message("topic", b"1"), None, again=True) == 1
     for number in range(10_000):
-        strays.count(Message("topic", str(number).encode()), None)
-    assert strays.count(Message("topic", b"1", b"key"), None) == 0
+        strays.count(Message("topic", str(number).encode()), None, again=False)
+    assert strays.count(Message("topic", b"1", b"key"), None, again=True) == 0
+
+
+def test_strays_are_counted_by_what_rabbitmq_says() -> None:
+    """A message never delivered before counts as new, alike or not; another value is another."""
+    strays = Strays(_never, ListenerPolicy())
+    for number in range(100):
+        assert strays.count(Message("topic", str(number).encode()), "id", again=False) == 0
+    assert strays.count(Message("topic", b"1"), "id", again=True) == 1
+    assert strays.count(Message("topic", b"1"), "id", again=False) == 0
+    assert strays.count(Message("topic", b"1"), "id", again=True) == 2, "not counted from anew"
 
 
 def test_strays_wait_for_minutes_within_the_delivery_limit() -> None:

@@ -24,10 +24,12 @@ class Delivery:
     Attributes:
         tag: What it is acknowledged by.
         routing_key: What it was published with.
-        exchange: Where it was published to last.
+        exchange: Where it was published to last; empty for RabbitMQ's default exchange, whose
+            routing keys are names of queues.
         headers: Its headers, of any type that AMQP knows.
         body: Its payload.
         id: What its publisher told it from others by, if it did.
+        redelivered: Whether RabbitMQ has delivered it before.
 
     """
 
@@ -37,12 +39,17 @@ class Delivery:
     headers: dict[str, Any] | None
     body: bytes
     id: str | None = None
+    redelivered: bool = False
 
     @property
     def failures(self) -> int:
-        """How often it was delivered in vain before, to whomever; quorum queues count that."""
+        """How often a quorum queue delivered it in vain before, to any process.
+
+        A publisher can write that header too. A quorum queue overwrites it at each redelivery; a
+        classic queue never does, so do not ask for its deliveries.
+        """
         count = (self.headers or {}).get(DELIVERY_COUNT)
-        return count if isinstance(count, int) else 0
+        return count if self.redelivered and isinstance(count, int) else 0
 
 
 Deliver = Callable[[Delivery], None]
@@ -120,4 +127,5 @@ def _delivery(frame: Any, message: DeliveredMessage) -> Delivery:
         properties.headers,
         message.body,
         properties.message_id,
+        frame.redelivered,
     )

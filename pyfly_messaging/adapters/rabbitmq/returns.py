@@ -37,6 +37,7 @@ class Returns:
         receipts: Takes what becomes of them.
         consumers: Asks RabbitMQ how many consumers the queue has, this process's included.
         on_settled: Called when one is off our hands.
+        counted: Whether RabbitMQ counts the deliveries of a message itself.
 
     """
 
@@ -46,11 +47,14 @@ class Returns:
         receipts: Receipts,
         consumers: Callable[[], Awaitable[int]],
         on_settled: Callable[[], None],
+        *,
+        counted: bool,
     ) -> None:
         self._strays = strays
         self._receipts = receipts
         self._consumers = consumers
         self._on_settled = on_settled
+        self._counted = counted
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: asyncio.Task[bool] | None = None
 
@@ -75,8 +79,8 @@ class Returns:
             await asyncio.wait(self._tasks)
 
     async def _return(self, message: Message, delivery: Delivery, group: str | None) -> None:
-        seen = self._strays.count(message, delivery.id)
-        times = max(seen, delivery.failures)  # the failures were in other processes, too
+        seen = self._strays.count(message, delivery.id, again=delivery.redelivered)
+        times = max(seen, delivery.failures) if self._counted else seen  # in any process
         if times >= HAND_BACKS_AT_MOST or (seen >= HAND_BACKS and await self._alone()):
             await self._bury(message, group, times)
             self._receipts.settle(delivery.tag)

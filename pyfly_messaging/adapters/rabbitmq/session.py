@@ -96,7 +96,11 @@ class Session:
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
         self._receipts = Receipts(self._channel, prefetch, name=self.queue, on_loss=self._end)
         self._returns = Returns(
-            self._strays, self._receipts, self._consumers, self._topics.tell_idle
+            self._strays,
+            self._receipts,
+            self._consumers,
+            self._topics.tell_idle,
+            counted=self._topology.counts_deliveries(self._declared),
         )
         self._tag = await self._connection.consume(self._channel, self.queue)
 
@@ -200,15 +204,16 @@ class Session:
 
     def _sort(self, arrived: list[Delivery], receipts: Receipts) -> None:
         receipts.expect([delivery.tag for delivery in arrived])
-        dead_letter_exchange = self._topology.dead_letter_exchange
+        # Where the routing key is not the topic: the default exchange, and that of dead letters.
+        others = ("", self._topology.dead_letter_exchange)
         served = self._topics.served
         batches: dict[str, tuple[list[Message], list[int]]] = {}
         for delivery in arrived:
             topic = delivery.routing_key
             message, tag = decode(delivery, topic), delivery.tag
-            if topic not in served or delivery.exchange == dead_letter_exchange:
+            if topic not in served or delivery.exchange in others:
                 topic = self._topic_of(delivery)
-                message = _moved(message, topic)
+                message = _moved(message, topic, by_broker=bool(delivery.exchange))
                 if topic not in served:
                     self._return(message, delivery)
                     continue
@@ -221,23 +226,27 @@ class Session:
             self._topics.submit(topic, messages, tags, receipts.settle)
 
     def _topic_of(self, delivery: Delivery) -> str:
-        """Return the topic of a message whose routing key does not tell.
+        """Return the topic of a delivery.
 
-        What RabbitMQ dead-lettered has the routing key of the topic that it was on. What it or an
-        operator moved between queues may have any: then a queue of one topic knows it, and a dead
-        letter's header too.
+        Only what RabbitMQ itself says counts: the exchange and the routing key. Headers are the
+        publisher's. What the dead-letter exchange brings has the topic that it was on as its
+        routing key. What came through the default exchange was put into this very queue, by a
+        shovel or an operator: the header of a dead letter may choose among the queue's topics then.
         """
-        served = self._topics.served
-        moved = delivery.exchange == self._topology.dead_letter_exchange
-        if moved and (topic := self._topics.of_dead_letters(delivery.routing_key)) is not None:
+        topic, served = delivery.routing_key, self._topics.served
+        if delivery.exchange == self._topology.dead_letter_exchange:
+            of_dead_letters = self._topics.of_dead_letters(topic)
+            if of_dead_letters is not None:
+                return of_dead_letters
+        elif delivery.exchange:
             return topic
-        headers = delivery.headers or {}
-        original = headers.get(ORIGINAL_TOPIC)
-        if isinstance(original, str) and original in served:
-            return original
-        if (moved or not delivery.exchange) and len(served) == 1:
+        else:
+            original = (delivery.headers or {}).get(ORIGINAL_TOPIC)
+            if isinstance(original, str) and original in served:
+                return original
+        if topic not in served and len(served) == 1:
             return next(iter(served))
-        return delivery.routing_key
+        return topic
 
     def _return(self, message: Message, delivery: Delivery) -> None:
         if self._returns is not None:
@@ -269,9 +278,13 @@ class Session:
             self._on_over(cause)
 
 
-def _moved(message: Message, topic: str) -> Message:
-    """Return a message under the topic of the queue that somebody moved it to."""
+def _moved(message: Message, topic: str, *, by_broker: bool) -> Message:
+    """Return a message under the topic of the queue that it was moved to.
+
+    What RabbitMQ itself moved was on the topic of its routing key, whatever its headers say.
+    """
     if message.topic == topic:
         return message
-    headers = {ORIGINAL_TOPIC: message.topic, **message.headers}
+    came_from = {ORIGINAL_TOPIC: message.topic}
+    headers = message.headers | came_from if by_broker else came_from | message.headers
     return derived(message, topic, message.value, message.key, headers)

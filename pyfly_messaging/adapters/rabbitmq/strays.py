@@ -49,17 +49,23 @@ class Strays:
     ) -> None:
         self._bury = bury
         self._policy = policy
-        self._seen: OrderedDict[tuple[str, str | int], int] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str | None, int], int] = OrderedDict()
         self._told: set[str] = set()
 
-    def count(self, message: Message, message_id: str | None) -> int:
+    def count(self, message: Message, message_id: str | None, *, again: bool) -> int:
         """Count a message that arrived; return how often it has come before.
 
-        Without an id, which only other clients leave out, messages that are alike count as one.
+        Messages that are alike count as one. Other clients may give all their messages one id.
+
+        Args:
+            message: The message.
+            message_id: The id that its publisher gave it.
+            again: Whether RabbitMQ says that it has delivered it before.
+
         """
-        place = (message.topic, message_id or hash((message.value, message.key)))
-        before = self._seen.pop(place, 0)
-        self._seen[place] = before + 1
+        place = (message.topic, message_id, hash((message.value, message.key)))
+        seen = self._seen.pop(place, 0)
+        self._seen[place] = seen + 1 if again else max(seen, 1)
         if len(self._seen) > _COUNTED:
             self._seen.popitem(last=False)
         self._tell(
@@ -68,7 +74,7 @@ class Strays:
             f"no handler of this process listens to topic {message.topic!r}, whose messages are in"
             " its queue; they are handed back to others, and dead-lettered when nobody takes them",
         )
-        return before
+        return seen if again else 0
 
     async def bury(self, message: Message, group: str | None, times: int) -> None:
         """Dead-letter a message that came ``times`` before; return when that is confirmed."""

@@ -98,6 +98,10 @@ class Topology:
             )
         return Queue(name)
 
+    def counts_deliveries(self, queue: Queue) -> bool:
+        """Tell whether RabbitMQ itself counts how often it delivers a message of this queue."""
+        return not queue.own and self._settings.queue_type == "quorum"
+
     async def declare_all(
         self, channel: AbstractChannel, queue: Queue, routes: Iterable[Route]
     ) -> str:
