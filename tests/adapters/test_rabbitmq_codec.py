@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
 from pyfly_messaging import Message
-from pyfly_messaging.adapters.rabbitmq.codec import KEY, LONGEST_NAME, decode, encode, fitting
+from pyfly_messaging.adapters.rabbitmq.codec import (
+    KEY,
+    LONGEST_NAME,
+    decode,
+    encode,
+    fitting,
+    without_value,
+)
 from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
+from pyfly_messaging.delivery.dead_letter import dead_letter
 from pyfly_messaging.errors import PublishError
 
 ROOM = 130_000
@@ -81,33 +89,102 @@ def test_text_that_is_no_text_is_a_wrong_argument() -> None:
         encode(None, {"a": "\ud800"}, "id", ROOM)
 
 
-@given(st.dictionaries(texts.filter(bool), texts, max_size=5), st.integers(0, 300))
-def test_dead_letters_always_fit(headers: dict[str, str], room: int) -> None:
-    """What is left of a dead letter's headers can be published in whatever room there is."""
-    kept = fitting(headers, None, room)
-    encode(None, kept, "id", room)
-    assert set(kept.values()) <= set(headers.values())
+def letter_of(headers: dict[str, str], key: bytes | None = None) -> Message:
+    """Return a message as it is dead-lettered."""
+    message = Message("orders", b"value", key, headers)
+    return dead_letter(message, "orders.dlt", group="g", attempts=3, error=ValueError("no"))
+
+
+@given(
+    headers=st.dictionaries(texts, texts, max_size=5),
+    key=st.none() | st.binary(max_size=300),
+    room=st.integers(50, 700),
+)
+def test_dead_letters_always_fit(headers: dict[str, str], key: bytes | None, room: int) -> None:
+    """What is left of a dead letter can be published in whatever room there is, and says so."""
+    letter = letter_of(headers, key)
+    kept = fitting(letter, room)
+    encode(kept.key, kept.headers, "id", room)
+    omitted = kept.headers.get("x-pyfly-omitted", "").split(",")
+    assert (kept.key == letter.key) == ("key" not in omitted)
+    theirs = {name: text for name, text in kept.headers.items() if name != "x-pyfly-omitted"}
+    assert (theirs == letter.headers) == ("headers" not in omitted)
+    assert set(theirs.values()) <= set(letter.headers.values())
+    assert (kept.topic, kept.value) == (letter.topic, letter.value)
 
 
 def test_a_dead_letter_leaves_out_the_largest(caplog: pytest.LogCaptureFixture) -> None:
     """Of headers that do not fit the largest are left out, and the log names them."""
-    headers = {"a": "1", "huge": "x" * 1000, "b": "2"}
+    letter = letter_of({"a": "1", "huge": "x" * 1000, "b": "2"}, b"key")
     with caplog.at_level(logging.WARNING):
-        assert fitting(headers, b"key", 200) == {"a": "1", "b": "2"}
-    assert caplog.messages == [
-        "RabbitMQ: dead letter without 1 of its headers, for which there is no room: huge"
-    ]
-    assert fitting(headers, b"key", 2000) is headers
+        kept = fitting(letter, 1000)
+    assert kept.key == b"key"
+    assert letter.headers.keys() - kept.headers.keys() == {"huge"}
+    assert kept.headers["x-pyfly-omitted"] == "headers"
+    assert "without the headers 'huge' of its message" in caplog.text
+    assert fitting(letter, 2000) is letter
 
 
-def test_many_headers_without_room_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """A message of others with many headers that do not fit costs one line, and a short one."""
-    headers = {f"{number:04}" + "\x1b" * 500: "x" for number in range(1_000)}
-    assert fitting(headers, b"key", 200) == {}
-    (text,) = caplog.messages
-    assert text.startswith("RabbitMQ: dead letter without 1000 of its headers")
-    assert len(text) < 3_000
-    assert "\x1b" not in text
+def test_a_dead_letter_leaves_out_a_key_before_our_headers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A key that leaves no room for ours is left out; the headers of its message stay."""
+    letter = letter_of({"a": "1"}, b"k" * 900)
+    with caplog.at_level(logging.WARNING):
+        kept = fitting(letter, 1000)
+    assert (kept.value, kept.key) == (b"value", None)
+    assert kept.headers == letter.headers | {"x-pyfly-omitted": "key"}
+    assert "without the key of its message" in caplog.text
+
+
+def test_names_that_are_too_long_are_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """A name is cut where RabbitMQ would; of two that are alike then one is left out."""
+    letter = letter_of({"n" * 128: "1", "n" * 129: "22", "m" * 200: "3"})
+    with caplog.at_level(logging.WARNING):
+        kept = fitting(letter, ROOM)
+    assert kept.headers["n" * 128] == "1"
+    assert kept.headers["m" * 128] == "3"
+    assert kept.headers["x-pyfly-omitted"] == "headers"
+    assert kept.headers.keys() == letter_of({}).headers.keys() | {
+        "n" * 128,
+        "m" * 128,
+        "x-pyfly-omitted",
+    }
+
+
+def test_a_log_of_many_headers_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    """Of thousands of headers that are left out the log names a few, without control characters."""
+    letter = letter_of({f"\x1b[31m{n}": "x" * 10 for n in range(10_000)})
+    with caplog.at_level(logging.WARNING):
+        fitting(letter, 10_000)
+    assert len(caplog.text) < 1000
+    assert "more of its message" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+def test_a_value_that_is_too_large_is_left_out() -> None:
+    """Without its value a dead letter says how large that was, and what else it lacks."""
+    letter = without_value(letter_of({"a": "1", "big": "x" * 1000}, b"key"))
+    assert (letter.value, letter.key, letter.headers["a"]) == (b"", b"key", "1")
+    assert letter.headers["x-pyfly-original-size"] == "5"
+    assert letter.headers["x-pyfly-omitted"] == "value"
+    assert fitting(letter, 1000).headers["x-pyfly-omitted"] == "value,headers"
+
+
+@pytest.mark.parametrize("name", ["CC", "BCC", "CC'", "CC''", "CCC", "x-pyfly-key"])
+def test_names_that_rabbitmq_routes_by_are_only_names(name: str) -> None:
+    """A header that is called like one that RabbitMQ routes by comes back, and routes nothing."""
+    properties = encode(None, {name: "other"}, "id", ROOM)
+    assert properties.headers is not None
+    assert not properties.headers.keys() & {"CC", "BCC", KEY}
+    assert decode(arrived(properties), "topic").headers == {name: "other"}
+
+
+def test_an_escaped_name_may_be_too_long_too() -> None:
+    """A name that is as long as it may be, and travels with one character more, is refused."""
+    encode(None, {KEY + "'" * 116: ""}, "id", ROOM)
+    with pytest.raises(PublishError, match="128 bytes"):
+        encode(None, {KEY + "'" * 117: ""}, "id", ROOM)
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, 10**30])

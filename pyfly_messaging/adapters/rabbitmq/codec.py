@@ -3,7 +3,8 @@
 * The topic is the routing key.
 * The key, which AMQP has no place for, is the header ``x-pyfly-key``: text where it is UTF-8, so
   that people and other clients can read it, and binary where it is not. A header of that name that
-  was published as such travels with an apostrophe behind its name.
+  was published as such travels with an apostrophe behind its name, and so do ``CC`` and ``BCC``,
+  which RabbitMQ takes as more routing keys.
 * Headers are text (AMQP "longstr"). What other clients send is read like this: bytes that are UTF-8
   as text, other bytes as their hex; numbers, booleans and times as Python writes them; tables and
   lists as JSON; a header without a value as empty text.
@@ -13,15 +14,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiormq import spec
 
 from pyfly_messaging.adapters.rabbitmq.deliveries import DELIVERY_COUNT
+from pyfly_messaging.delivery.dead_letter import OMITTED, ORIGINAL_SIZE, OURS
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.logs import get_logger
-from pyfly_messaging.message import Message, set_origin
+from pyfly_messaging.message import Message, derived, set_origin
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
@@ -30,14 +32,19 @@ logger = get_logger("pyfly_messaging.rabbitmq.messages")
 
 KEY = "x-pyfly-key"
 _ESCAPE = "'"
-_OURS = (KEY, DELIVERY_COUNT)
+# Names that mean something to RabbitMQ or to us: it routes by CC and BCC, and takes no text there.
+_TAKEN = (KEY, "CC", "BCC")
+_SPECIAL = (*_TAKEN, DELIVERY_COUNT)
 _PERSISTENT = 2
 # pamqp cuts longer names off without a word; AMQP 0-9-1 itself (4.2.5.5) allows no more either.
 LONGEST_NAME = 128
-# Headers that a log line names of those that were left out.
-_NAMES_LOGGED = 5
 # Each entry of a table: the length of the name, the type, the length of the value.
 _ENTRY = 1 + 1 + 4
+# The headers of dead letters, and the longest text of the one that says what is missing.
+_OURS = OURS | {OMITTED, ORIGINAL_SIZE}
+_EVERYTHING = "value,key,headers"
+# Headers that a log names.
+_LISTED = 5
 
 
 def encode(
@@ -60,7 +67,7 @@ def encode(
     if headers:
         _check(headers, key, room)
         table = dict(headers)
-        if any(name.startswith(KEY) for name in table):
+        if any(name.startswith(_TAKEN) for name in table):
             table = {_escaped(name): value for name, value in table.items()}
     if key is not None:
         table = table or {}
@@ -81,7 +88,7 @@ def decode(delivery: Delivery, topic: str) -> Message:
     key = None
     headers = {}
     for name, value in table.items():
-        if name.startswith(_OURS):
+        if name.startswith(_SPECIAL):
             if name == KEY:
                 key = _binary(value)
                 continue
@@ -97,37 +104,75 @@ def _received(delivery: Delivery, message: Message) -> Message:
     return message
 
 
-def fitting(headers: Mapping[str, str], key: bytes | None, room: int) -> Mapping[str, str]:
-    """Return the headers of a dead letter, without those that would keep it from being published.
+def fitting(letter: Message, room: int) -> Message:
+    """Return a dead letter with as much of its key and headers as RabbitMQ carries.
 
-    Other clients can publish headers that leave no room for ours, or that are too long a name.
-    Names are cut then, and the largest headers left out, which is logged.
+    Other clients can publish headers that leave no room for ours, or whose names are too long.
+    First come our headers, then the key, then the others, from the smallest on; long names are cut.
+    What is not kept as it was is logged, and ``x-pyfly-omitted`` says so.
+
+    Args:
+        letter: The dead letter.
+        room: Bytes that its headers may take, the key among them.
+
     """
-    left = room - _size_of_key(key)
-    sizes = {name: _size(name, value) for name, value in headers.items()}
-    if sum(sizes.values()) <= left and all(len(n.encode()) <= LONGEST_NAME for n in headers):
-        return headers
+    headers, key = letter.headers, letter.key
+    size = _size_of_key(key) + sum(_size(name, value) for name, value in headers.items())
+    if size <= room and all(_cut(name) == name for name in headers):
+        return letter
+    ours, left = _smallest(headers.keys() & _OURS, headers, room - _size(OMITTED, _EVERYTHING))
+    kept_key = key if _size_of_key(key) <= left else None
+    theirs, _ = _smallest(headers.keys() - _OURS, headers, left - _size_of_key(kept_key))
+    kept = ours | theirs
+    lost = sorted(headers.keys() - kept.keys())
+    logger.warning(
+        "RabbitMQ: dead letter to %s without %s of its message: no room in a frame",
+        letter.topic,
+        " and ".join(
+            filter(None, ("" if kept_key == key else "the key", _listed(lost) if lost else ""))
+        ),
+    )
+    reduced = derived(letter, letter.topic, letter.value, kept_key, kept)
+    return _without(reduced, key=kept_key != key, headers=bool(lost))
+
+
+def without_value(letter: Message) -> Message:
+    """Return a dead letter without its value, for when RabbitMQ refuses that as too large."""
+    headers = letter.headers | {ORIGINAL_SIZE: str(len(letter.value))}
+    return _without(derived(letter, letter.topic, b"", letter.key, headers), value=True)
+
+
+def _smallest(
+    names: Iterable[str], headers: Mapping[str, str], room: int
+) -> tuple[dict[str, str], int]:
+    """Return the headers that fit, from the smallest on, and how much room they leave."""
     kept: dict[str, str] = {}
-    left_out: list[str] = []
-    for name in sorted(headers, key=sizes.__getitem__):
-        left -= sizes[name]
-        if left < 0:
-            left_out.append(name)
-        else:
-            kept[name.encode()[:LONGEST_NAME].decode(errors="ignore")] = headers[name]
-    if left_out:
-        logger.warning(
-            "RabbitMQ: dead letter without %d of its headers, for which there is no room: %s",
-            len(left_out),
-            ", ".join(f"{name:.128}" for name in left_out[:_NAMES_LOGGED]),
-        )
-    return kept
+    for name in sorted(names, key=lambda name: (_size(name, headers[name]), name)):
+        short, size = _cut(name), _size(name, headers[name])
+        if size <= room and short not in kept:
+            kept[short] = headers[name]
+            room -= size
+    return kept, room
+
+
+def _without(letter: Message, **omitted: bool) -> Message:
+    """Note what a dead letter lacks, beside what it lacked before."""
+    before = letter.headers.get(OMITTED, "").split(",")
+    parts = [p for p in _EVERYTHING.split(",") if omitted.get(p) or p in before]
+    if parts:
+        letter.headers[OMITTED] = ",".join(parts)
+    return letter
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"the headers {', '.join(f'{name!a:.80}' for name in names[:_LISTED])}{more}"
 
 
 def _check(headers: Mapping[str, str], key: bytes | None, room: int) -> None:
     size = _size_of_key(key)
     for name, value in headers.items():
-        if len(name.encode()) > LONGEST_NAME:
+        if _cut(name) != name:
             raise PublishError(
                 f"the header name {name!r:.80} has {len(name.encode())} bytes; RabbitMQ carries"
                 f" names of at most {LONGEST_NAME}"
@@ -140,19 +185,25 @@ def _check(headers: Mapping[str, str], key: bytes | None, room: int) -> None:
 
 
 def _size(name: str, value: str) -> int:
-    return len(name.encode()) + len(value.encode()) + _ENTRY
+    return len(_escaped(name).encode()) + len(value.encode()) + _ENTRY
 
 
 def _size_of_key(key: bytes | None) -> int:
     return 0 if key is None else len(key) + len(KEY) + _ENTRY
 
 
+def _cut(name: str) -> str:
+    """Return a header name that is no longer than RabbitMQ carries it."""
+    longest = LONGEST_NAME - (len(_escaped(name)) - len(name))
+    return name.encode()[:longest].decode(errors="ignore")
+
+
 def _escaped(name: str) -> str:
-    return name + _ESCAPE if name.rstrip(_ESCAPE) == KEY else name
+    return name + _ESCAPE if name.rstrip(_ESCAPE) in _TAKEN else name
 
 
 def _unescaped(name: str) -> str:
-    return name[:-1] if name.rstrip(_ESCAPE) == KEY else name
+    return name[:-1] if name.endswith(_ESCAPE) and name.rstrip(_ESCAPE) in _TAKEN else name
 
 
 def _binary(value: object) -> bytes:

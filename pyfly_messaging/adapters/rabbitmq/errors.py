@@ -205,6 +205,15 @@ def publishing(error: BaseException, topic: str) -> PublishError:
             return PublishError(f"publish to {topic!r} failed: {describe(error)}")
 
 
+def is_too_large(error: PublishError) -> bool:
+    """Tell whether RabbitMQ refused a message for its size, as it will every time.
+
+    It says "message size 17 is larger than configured max size 16" (its max_message_size).
+    """
+    refusal = error.__cause__
+    return isinstance(refusal, rmq.ChannelPreconditionFailed) and "message size" in str(refusal)
+
+
 def not_published(topic: str, error: BrokerError) -> PublishError:
     """Return the error of a publish for which there is no connection."""
     if isinstance(error, NotStartedError):

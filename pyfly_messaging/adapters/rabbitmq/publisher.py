@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container, Mapping, Sequence
 
-from pyfly_messaging.adapters.rabbitmq.codec import fitting
+from pyfly_messaging.adapters.rabbitmq import errors
+from pyfly_messaging.adapters.rabbitmq.codec import fitting, without_value
 from pyfly_messaging.adapters.rabbitmq.link import Link
 from pyfly_messaging.adapters.rabbitmq.sender import Sender
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
@@ -117,14 +118,31 @@ class Publisher:
     async def publish_dead_letter(self, letter: Message) -> None:
         """Send a dead letter, which must be taken by a queue whatever the settings say.
 
+        What RabbitMQ cannot carry is left out. Every other refusal may pass, such as that of a
+        queue that is full.
+
         Raises:
             NotStartedError: Not started, or stopped.
             PublishError: Not confirmed within the timeout, or refused.
 
         """
-        headers = fitting(letter.headers, letter.key, self._sender.room_for_headers)
+        try:
+            await self._publish_letter(letter)
+        except PublishError as error:
+            if not errors.is_too_large(error):
+                raise
+            logger.warning(
+                "RabbitMQ: dead letter to %s without the value of its message, of %d bytes: %s",
+                letter.topic,
+                len(letter.value),
+                error,
+            )
+            await self._publish_letter(without_value(letter))
+
+    async def _publish_letter(self, letter: Message) -> None:
+        kept = fitting(letter, self._sender.room_for_headers)
         await self._publish(
-            letter.topic, letter.value, letter.key, headers, mandatory=True, limit=self._limit
+            kept.topic, kept.value, kept.key, kept.headers, mandatory=True, limit=self._limit
         )
 
     async def publish_many(self, messages: Sequence[Message]) -> list[BaseException | None]:
