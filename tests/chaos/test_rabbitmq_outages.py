@@ -12,7 +12,7 @@ from aiormq.abc import AbstractChannel
 
 from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
-from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
+from pyfly_messaging.adapters.rabbitmq.served import Topics
 from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT, Topology
 from pyfly_messaging.errors import PublishError, UnroutableError
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
@@ -627,11 +627,11 @@ async def test_a_fault_that_stays_spins_no_loop(
     """A message that ends its channel each time is tried ever more slowly, then dead-lettered."""
     topic, group, times = rabbit.name("orders"), rabbit.name("group"), list[float]()
 
-    def fails(delivery: Delivery, topic: str) -> Message:
+    def fails(self: Topics, *arrived: object) -> None:
         times.append(time.monotonic())
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.session.decode", fails)
+    monkeypatch.setattr(Topics, "submit", fails)
     monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumer._LONGEST_PAUSE", 0.5)
     broker = rabbit.adapter()
     await broker.subscribe(topic, Inbox(), group)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +225,26 @@ def _text(value: object) -> str:
             except UnicodeDecodeError:
                 return value.hex()
         case dict() | list():
-            return json.dumps(value, default=_text, ensure_ascii=False)
+            return _json(value)
         case _:
             return str(value)
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, default=_text, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # JSON has no such numbers
+        return json.dumps(_finite(value), default=_text, ensure_ascii=False)
+
+
+def _finite(value: object) -> object:
+    """Return a value with each number that is not finite as text."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict():
+            return {name: _finite(each) for name, each in value.items()}
+        case list():
+            return [_finite(each) for each in value]
+        case _:
+            return value

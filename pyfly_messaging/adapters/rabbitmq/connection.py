@@ -227,19 +227,18 @@ class Connector:
                 " key-file and key-password"
             ) from error
 
-    async def open(self, purpose: str, *, careful: bool = False) -> Connection:
+    async def open(self, purpose: str) -> Connection:
         """Try once to connect.
 
         Args:
             purpose: What RabbitMQ's overview calls the connection.
-            careful: Whether to mend what the client cannot read.
 
         Raises:
             BrokerUnavailableError: No connection.
             AuthenticationError: The broker refused.
 
         """
-        transports = Transports(encrypted=self._tls is not None, careful=careful)
+        transports = Transports(encrypted=self._tls is not None)
         client = Client(
             self._url(),
             transports,

@@ -14,7 +14,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
-from typing import TypeGuard
 
 import aio_pika.exceptions as pika
 import aiormq.exceptions as rmq
@@ -93,14 +92,6 @@ KINDS: dict[type[BaseException], Kind] = {
 CLIENT_ERRORS = tuple(KINDS)
 """All that a call of the client may raise."""
 
-_UNREADABLE = (
-    rmq.InvalidFrameError,
-    wire.PAMQPException,
-    ValueError,
-    ArithmeticError,
-    struct.error,
-)
-
 # RabbitMQ's reply codes for credentials that it refuses, and for a virtual host that is not there
 # or not allowed.
 _REFUSALS = ((403,), (530,))
@@ -142,11 +133,6 @@ def is_final(error: BrokerError) -> bool:
     if not isinstance(error, BrokerUnavailableError):
         return True
     return error.__cause__ is not None and kind_of(error.__cause__) is Kind.UNUSABLE
-
-
-def is_unreadable(error: BaseException | None) -> TypeGuard[BaseException]:
-    """Tell whether a connection ended because the client could not read what it got."""
-    return isinstance(error, _UNREADABLE) and not isinstance(error, OSError)
 
 
 def unavailable(reason: str, address: str, attempts: int) -> BrokerUnavailableError:

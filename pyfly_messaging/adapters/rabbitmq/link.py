@@ -42,7 +42,6 @@ class Link:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._closed = True
-        self._careful = False
 
     @property
     def current(self) -> Connection | None:
@@ -99,7 +98,7 @@ class Link:
             await lost.close(_FAREWELL)
         while True:
             try:
-                connection = await self._connector.open(self._purpose, careful=self._careful)
+                connection = await self._connector.open(self._purpose)
             except BrokerError as error:
                 self.attempts += 1
                 self.failure = error
@@ -129,17 +128,7 @@ class Link:
         self._connection = connecting.result()
         self.attempts, self.failure = 0, None
 
-    def _lost(self, cause: BaseException | None) -> None:
-        """Connect again; more carefully after a frame that the client cannot read."""
-        if self._closed:
-            return
-        if not self._careful and errors.is_unreadable(cause):
-            self._careful = True
-            logger.warning(
-                "RabbitMQ at %s: the client cannot read the properties of a message (%s); from now"
-                " on it goes without those that it cannot read",
-                self._connector.address,
-                errors.describe(cause),
-            )
-        if self._connecting is None:
+    def _lost(self, _: BaseException | None) -> None:
+        """Connect again."""
+        if not self._closed and self._connecting is None:
             self._begin()

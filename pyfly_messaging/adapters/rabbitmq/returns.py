@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq.strays import (
     HAND_BACKS,
@@ -14,7 +14,7 @@ from pyfly_messaging.adapters.rabbitmq.strays import (
 )
 from pyfly_messaging.errors import BrokerError
 from pyfly_messaging.logs import describe, get_logger
-from pyfly_messaging.message import Message
+from pyfly_messaging.message import Message, set_origin
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
@@ -60,9 +60,24 @@ class Returns:
 
     def take(self, message: Message, delivery: Delivery, group: str | None) -> None:
         """Take a message that nobody here takes."""
-        task = asyncio.create_task(
-            self._return(message, delivery, group), name=f"pyfly rabbitmq return {message.topic}"
-        )
+        self._begin(self._return(message, delivery, group), message.topic)
+
+    def unreadable(self, delivery: Delivery, group: str | None, error: Exception) -> None:
+        """Take a delivery that could not be decoded.
+
+        The first time it is handed back: another process, or another moment, may be able to. Then
+        its value is dead-lettered.
+        """
+        message = Message(delivery.routing_key, delivery.body)
+        set_origin(message, delivery)
+        if delivery.redelivered:
+            returning = self._settle(message, delivery, group, 1, error)
+        else:
+            returning = self._hand_back(delivery, 0)
+        self._begin(returning, message.topic)
+
+    def _begin(self, returning: Coroutine[Any, Any, None], topic: str) -> None:
+        task = asyncio.create_task(returning, name=f"pyfly rabbitmq return {topic}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -82,22 +97,34 @@ class Returns:
         seen = self._strays.count(message, delivery.id, again=delivery.redelivered)
         times = max(seen, delivery.failures) if self._counted else seen  # in any process
         if times >= HAND_BACKS_AT_MOST or (seen >= HAND_BACKS and await self._alone()):
-            await self._bury(message, group, times)
-            self._receipts.settle(delivery.tag)
+            await self._settle(message, delivery, group, times)
         else:
-            await asyncio.sleep(pause(times))
-            await self._receipts.hand_back(delivery.tag)
+            await self._hand_back(delivery, times)
+
+    async def _hand_back(self, delivery: Delivery, times: int) -> None:
+        await asyncio.sleep(pause(times))
+        await self._receipts.hand_back(delivery.tag)
         self._on_settled()
 
-    async def _bury(self, message: Message, group: str | None, times: int) -> None:
+    async def _settle(
+        self,
+        message: Message,
+        delivery: Delivery,
+        group: str | None,
+        times: int,
+        error: Exception | None = None,
+    ) -> None:
+        """Dead-letter a message, for as long as it takes."""
         while True:
             try:
-                await self._strays.bury(message, group, times)
-            except Exception as error:  # noqa: BLE001 - where a delivery is settled
-                logger.warning("RabbitMQ: %s; tried again", describe(error))
+                await self._strays.bury(message, group, times, error)
+            except Exception as refusal:  # noqa: BLE001 - where a delivery is settled
+                logger.warning("RabbitMQ: %s; tried again", describe(refusal))
                 await asyncio.sleep(_BURY_AGAIN_AFTER)
             else:
-                return
+                break
+        self._receipts.settle(delivery.tag)
+        self._on_settled()
 
     async def _alone(self) -> bool:
         """Tell whether nobody else consumes the queue. Those who ask together ask once."""

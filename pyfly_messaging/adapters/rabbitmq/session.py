@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pyfly_messaging.adapters.rabbitmq.codec import decode
+from pyfly_messaging.adapters.rabbitmq.errors import describe
 from pyfly_messaging.adapters.rabbitmq.receipts import Receipts
 from pyfly_messaging.adapters.rabbitmq.returns import Returns
 from pyfly_messaging.delivery.dead_letter import ORIGINAL_TOPIC
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.strays import Strays
     from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
     from pyfly_messaging.delivery.routing import Route
+
+logger = logging.getLogger("pyfly_messaging.rabbitmq")
 
 
 class Session:
@@ -209,8 +213,12 @@ class Session:
         served = self._topics.served
         batches: dict[str, tuple[list[Message], list[int]]] = {}
         for delivery in arrived:
+            try:
+                message = decode(delivery, delivery.routing_key)
+            except Exception as error:  # noqa: BLE001 - where a delivery is settled
+                self._unreadable(delivery, error)
+                continue
             topic = delivery.routing_key
-            message, tag = decode(delivery, topic), delivery.tag
             if topic not in served or delivery.exchange in others:
                 topic = self._topic_of(delivery)
                 message = _moved(message, topic, by_broker=bool(delivery.exchange))
@@ -221,7 +229,7 @@ class Session:
             if batch is None:
                 batch = batches[topic] = ([], [])
             batch[0].append(message)
-            batch[1].append(tag)
+            batch[1].append(delivery.tag)
         for topic, (messages, tags) in batches.items():
             self._topics.submit(topic, messages, tags, receipts.settle)
 
@@ -251,6 +259,13 @@ class Session:
     def _return(self, message: Message, delivery: Delivery) -> None:
         if self._returns is not None:
             self._returns.take(message, delivery, self._topics.group)
+
+    def _unreadable(self, delivery: Delivery, error: Exception) -> None:
+        logger.error(
+            "RabbitMQ: a message of queue %s cannot be decoded: %s", self.queue, describe(error)
+        )
+        if self._returns is not None:
+            self._returns.unreadable(delivery, self._topics.group, error)
 
     async def _cancel(self, channel: DeliveryChannel) -> None:
         tag, self._tag = self._tag, ""

@@ -76,10 +76,20 @@ class Strays:
         )
         return seen if again else 0
 
-    async def bury(self, message: Message, group: str | None, times: int) -> None:
-        """Dead-letter a message that came ``times`` before; return when that is confirmed."""
+    async def bury(
+        self, message: Message, group: str | None, times: int, error: Exception | None = None
+    ) -> None:
+        """Dead-letter a message; return when that is confirmed.
+
+        Args:
+            message: The message.
+            group: The group of its queue.
+            times: How often it came before.
+            error: Why; by default because no handler listens to its topic.
+
+        """
         topic = dead_letter_topic(message.topic, self._policy)
-        error = TopologyError(
+        error = error or TopologyError(
             f"no handler listens to topic {message.topic!r}; handed back {times} times"
         )
         letter = dead_letter(message, topic, group=group, attempts=times, error=error)

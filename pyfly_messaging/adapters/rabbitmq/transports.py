@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import Any, cast
+from typing import Any
 
 from aiormq import spec
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
@@ -13,8 +13,6 @@ from pamqp import constants
 from pamqp.exceptions import PAMQPException
 from pamqp.frame import unmarshal
 from yarl import URL
-
-from pyfly_messaging.adapters.rabbitmq.mending import MendingReader
 
 # What may be written and not taken by the network before what follows waits. Bytes.
 _CONGESTED = 1024 * 1024
@@ -27,12 +25,10 @@ class Transports(TransportFactory):
 
     Args:
         encrypted: Whether to speak TLS.
-        careful: Whether to mend what the client could not read.
 
     """
 
-    def __init__(self, *, encrypted: bool, careful: bool) -> None:
-        self._careful = careful
+    def __init__(self, *, encrypted: bool) -> None:
         self._inner = TLSTransportFactory() if encrypted else TCPTransportFactory()
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -59,8 +55,6 @@ class Transports(TransportFactory):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         self._reader, self._writer = await self._inner.create(url, **kwargs)
         self._listen(self._reader)
-        if self._careful:
-            return cast("asyncio.StreamReader", MendingReader(self._reader)), self._writer
         return self._reader, self._writer
 
     def _listen(self, reader: asyncio.StreamReader) -> None:
