@@ -35,6 +35,8 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (failure.RetriesForEver, "test_retries_come_after_the_first_attempt"),
     (failure.RetriesAtOnce, "test_retries_wait_longer_each_time"),
     (failure.SaysNothingInDeadLetters, "test_dead_letter_says_why_it_is_one"),
+    (failure.BelievesHeaders, "test_dead_letter_says_nothing_that_was_forged"),
+    (failure.ChoosesHandlersByHeader, "test_header_of_a_dead_letter_chooses_no_handler"),
     (failure.KnowsNoFatalException, "test_fatal_exception_is_not_retried"),
     (failure.HasNoTimeout, "test_attempt_over_its_timeout_has_failed"),
     (failure.AsksForTexts, "test_exception_whose_text_raises_an_exit"),

@@ -6,6 +6,7 @@ And it reads whatever message another client has published.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from typing import TYPE_CHECKING, Any
 

@@ -69,6 +69,31 @@ class DeadLetterCases(Stage):
         assert "x-pyfly-original-group" not in letter.headers
 
     @case()
+    async def test_dead_letter_says_nothing_that_was_forged(self) -> None:
+        """Headers of a dead letter tell the truth, also where its message had some of that name."""
+        broker, topic, _, letters = await self.burying(fail, group=self.name("group"))
+        names = ("original-topic", "original-group", "attempts", "exception", "exception-message")
+        forged = {_OURS + name: "forged" for name in (*names, "dead-lettered-at")}
+        await broker.publish(topic, b"spent", headers=forged)
+        (letter,) = await letters.handled()
+        assert "forged" not in letter.headers.values()
+        assert letter.headers[f"{_OURS}original-topic"] == topic
+
+    @case()
+    async def test_header_of_a_dead_letter_chooses_no_handler(self) -> None:
+        """A message belongs to its topic, also where a header names another one."""
+        broker, topic, other = self.broker(), self.name("one"), self.name("other")
+        group, probe, of_other = self.name("group"), self.probe(), self.probe()
+        await broker.subscribe(topic, probe, group)
+        await broker.subscribe(other, of_other, group)
+        await self.start(broker)
+        await broker.publish(topic, b"mine", headers={f"{_OURS}original-topic": other})
+        await probe.saw(b"mine")
+        await broker.publish(other, b"its own")
+        await of_other.saw(b"its own")
+        assert of_other.values == [b"its own"]
+
+    @case()
     async def test_every_group_has_its_own_dead_letter(self) -> None:
         """Of a message that several groups spend each leaves a dead letter."""
         broker, topic, groups = self.broker(), self.name(), {self.name("a"), self.name("b")}

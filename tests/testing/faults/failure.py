@@ -7,7 +7,7 @@ from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.ports import MessageHandler
 
-from .base import Fault, Make, quietly
+from .base import Fault, Headers, Make, Outgoing, quietly
 
 
 class SwallowsErrors(Fault):
@@ -64,6 +64,41 @@ class SaysNothingInDeadLetters(Fault):
             await handler(Message(message.topic, message.value, message.key, own))
 
         return without
+
+
+class BelievesHeaders(Fault):
+    """Keeps the headers of dead letters that a message brings with it."""
+
+    def outgoing(self, value: bytes, key: bytes | None, headers: Headers) -> Outgoing:
+        brought = {n: t for n, t in (headers or {}).items() if n.startswith("x-pyfly-")}
+        return value, key, {**(headers or {}), **{f"brought-{n}": t for n, t in brought.items()}}
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def believe(message: Message) -> None:
+            brought = {
+                name.removeprefix("brought-"): text
+                for name, text in message.headers.items()
+                if name.startswith("brought-")
+            }
+            headers = message.headers | brought
+            await handler(Message(message.topic, message.value, message.key, headers))
+
+        return believe
+
+
+class ChoosesHandlersByHeader(Fault):
+    """Takes a message for one of the topic that its header names."""
+
+    async def publish(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        topic = (headers or {}).get("x-pyfly-original-topic", topic)
+        await super().publish(topic, value, key=key, headers=headers)
 
 
 class RetriesEveryHandler(Fault):
