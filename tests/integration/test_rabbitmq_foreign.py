@@ -152,7 +152,7 @@ def text_of(value: bytes) -> str:
 DEEP = {
     "tables": nested(b"F", 600),
     "arrays": nested(b"A", 600),
-    "arrays, as deep as a frame": nested(b"A", 26_000),
+    "arrays, 5,000 deep": nested(b"A", 5_000),  # 26,000 take RabbitMQ 4 seconds each
     "time": b"A" + table(b"T" + struct.pack(">Q", 2**62)),
 }
 BROKEN |= {
@@ -176,7 +176,7 @@ BROKEN |= {
                 entry(b"decimal", b"D\xff" + struct.pack(">i", -1)),
                 entry(b"bool", b"t\x07"),
                 entry(b"", TEXT),
-                entry(b"twice", b"V"),
+                entry(b"twice", TEXT),  # of which RabbitMQ 3 gives the last, RabbitMQ 4 the first
                 entry(b"twice", TEXT),
             ),
         ),
