@@ -1,15 +1,25 @@
 """TLS, SASL and permissions on a real Kafka: who is let in, and what is never printed."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from traceback import TracebackException, walk_tb
 from typing import Any
 
 import pytest
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
 
-from pyfly_messaging.errors import AuthenticationError, PublishError
+from pyfly_messaging.adapters.kafka import KafkaAdapter
+from pyfly_messaging.errors import (
+    AuthenticationError,
+    BrokerUnavailableError,
+    ConfigurationError,
+    PublishError,
+)
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import Timeouts
 from tests.brokers import KafkaCluster
@@ -141,6 +151,115 @@ async def test_no_password_and_no_payload_is_logged(
     for secret in ("horse", "PAYLOAD", "KEY", "HEADER"):
         assert secret not in caplog.text
     assert "horse" not in repr(vars(adapter)) + repr(vars(adapter._client))
+
+
+def shown(error: BaseException | None, seen: set[int] | None = None) -> Iterator[str]:
+    """Yield what a printer of local variables shows of an exception and of all behind it."""
+    seen = set() if seen is None else seen
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    yield "".join(TracebackException.from_exception(error, capture_locals=True).format())
+    for frame, _ in walk_tb(error.__traceback__):
+        for name, value in frame.f_locals.items():
+            yield from (f"{frame.f_code.co_qualname} {name}: {text}" for text in contents(value))
+    yield from shown(error.__cause__, seen)
+    yield from shown(error.__context__, seen)
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from shown(each, seen)
+
+
+def contents(value: object, depth: int = 5) -> Iterator[str]:
+    """Yield what is in a value, and in the values in it, as text, as Sentry and rich do."""
+    yield repr(value)
+    if not depth:
+        return
+    if isinstance(value, Mapping):
+        for each in value.items():
+            yield from contents(each, depth - 1)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from contents(each, depth - 1)
+    elif isinstance(value, bytes):
+        yield value.decode("latin-1")
+    elif type(value).__module__.startswith("pyfly_messaging.adapters"):
+        for each in vars(value).values() if hasattr(value, "__dict__") else ():
+            yield repr(each)
+
+
+async def leave(adapter: KafkaAdapter, step: Awaitable[None]) -> BaseException:
+    """Return what a step raises."""
+    try:
+        await step
+    except BaseException as error:
+        return error
+    finally:
+        await adapter.stop()
+    raise AssertionError("raised nothing")
+
+
+async def log_failure(adapter: KafkaAdapter) -> None:
+    """Log as aiokafka does what it has not expected of a connection."""
+    host, _, port = adapter._client.address.rpartition(":")
+    try:
+        await create_conn(host, int(port), **adapter._client._connection.arguments())
+    except (OSError, KafkaError):
+        logging.getLogger("aiokafka.conn").exception("unexpected: %s", unique())
+
+
+@pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-256"])
+async def test_no_traceback_shows_a_password(
+    secured: dict[str, KafkaCluster], way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever prints the local variables of a failed start, or of a log record, shows none."""
+    handled: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: handled.append(context))
+    caplog.set_level(logging.DEBUG)
+    raised, secret = list[BaseException](), "battery horse staple"
+    sasl = {"sasl": login(password=secret, way=way)}
+    for servers, settings in (
+        (secured["sasl"].bootstrap_servers, sasl),
+        (secured["plain"].bootstrap_servers, sasl),
+        (secured["both"].bootstrap_servers, sasl),
+        ("127.0.0.1:1", sasl),
+    ):
+        adapter = make_adapter(servers, timeouts=Timeouts(startup=0.5), **settings)
+        await adapter.subscribe(unique(), Inbox(), "group")
+        raised.append(await leave(adapter, adapter.start()))
+        starting = asyncio.create_task(adapter.start())
+        await asyncio.sleep(0.01)
+        starting.cancel()
+        raised.append(await leave(adapter, starting))
+        await log_failure(adapter)
+    assert {type(error) for error in raised} >= {AuthenticationError, BrokerUnavailableError}
+    logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert len(logged) >= 4
+    raised += filter(None, logged)
+    raised += [context["exception"] for context in handled if "exception" in context]
+    texts = [text for error in raised for text in shown(error)]
+    assert len(texts) > 100
+    assert [text for text in texts if secret in text or "horse" in text] == []
+    assert not [context for context in handled if secret in repr(context)]
+
+
+async def test_no_traceback_shows_the_password_of_a_key(secured: dict[str, KafkaCluster]) -> None:
+    """A key that its password does not open is refused without showing the password."""
+    made = secured["both"].certificates
+    tls = trusting(
+        secured["both"],
+        cert_file=str(made.client),
+        key_file=str(made.client_encrypted_key),
+        key_password="battery horse staple",
+    )
+    with pytest.raises(ConfigurationError, match=r"kafka\.tls") as caught:
+        make_adapter("localhost:1", tls=tls)
+    # Ours only: the test itself knows the password.
+    for error in (caught.value, caught.value.__cause__):
+        assert error is not None
+        frames = [f for f, _ in walk_tb(error.__traceback__) if "pyfly" in f.f_globals["__name__"]]
+        assert "horse" not in repr([frame.f_locals for frame in frames])
 
 
 @pytest.mark.slow

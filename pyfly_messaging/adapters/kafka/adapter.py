@@ -12,6 +12,7 @@ from pyfly_messaging.adapters.kafka.codec import encode
 from pyfly_messaging.adapters.kafka.consumer import TopicConsumer
 from pyfly_messaging.adapters.kafka.dead_letters import DeadLetters
 from pyfly_messaging.adapters.kafka.publisher import Publisher
+from pyfly_messaging.adapters.kafka.redaction import SecretsWithheld, drop_secret_frames
 from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle
@@ -28,6 +29,8 @@ from pyfly_messaging.ports import MessageHandler
 from pyfly_messaging.settings import KafkaSettings
 
 logger = get_logger("pyfly_messaging.kafka")
+
+_SECRETS_WITHHELD = SecretsWithheld()
 
 
 class KafkaAdapter:
@@ -120,7 +123,8 @@ class KafkaAdapter:
 
         """
         check_message(topic, value, key, headers)
-        await self._publish(topic, value, key, headers)
+        with _SECRETS_WITHHELD:
+            await self._publish(topic, value, key, headers)
 
     async def publish_many(self, messages: Iterable[Message]) -> None:
         """Write messages together; return when all of them are written.
@@ -136,7 +140,8 @@ class KafkaAdapter:
         batch = tuple(messages)
         for message in batch:
             check_message(message.topic, message.value, message.key, message.headers)
-        await self._publisher.publish_many([encode(message) for message in batch])
+        with _SECRETS_WITHHELD:
+            await self._publisher.publish_many([encode(message) for message in batch])
 
     async def subscribe(
         self,
@@ -178,8 +183,9 @@ class KafkaAdapter:
                     self._listen_later(route, subscription)
                 else:
                     await self._listen(route, deadline)
-            except BaseException:
+            except BaseException as error:
                 await uninterrupted(self._take_back(subscription, route))
+                drop_secret_frames(error)
                 raise
 
     async def start(self) -> None:
@@ -197,11 +203,13 @@ class KafkaAdapter:
             TopologyError: At once, when a topic is missing or cannot be created.
 
         """
-        await self._lifecycle.start()
+        with _SECRETS_WITHHELD:
+            await self._lifecycle.start()
 
     async def stop(self) -> None:
         """Let running handlers finish, commit what is settled, flush and disconnect."""
-        await self._lifecycle.stop()
+        with _SECRETS_WITHHELD:
+            await self._lifecycle.stop()
 
     def health(self) -> Health:
         """Return the state of the broker and of each of its consumers, as it is now."""

@@ -8,13 +8,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.admin import AIOKafkaAdminClient
 
 from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka.connection import Connection
 from pyfly_messaging.adapters.kafka.options import check_options, options_for
 from pyfly_messaging.adapters.kafka.pace import pace
 from pyfly_messaging.adapters.kafka.reach import Reach, ask
 from pyfly_messaging.adapters.kafka.redaction import redact_logs
 from pyfly_messaging.adapters.kafka.topic_id import TopicIdRequest, topic_id
 from pyfly_messaging.delivery.deadline import Deadline
-from pyfly_messaging.errors import ConfigurationError, MissingDependencyError
+from pyfly_messaging.errors import MissingDependencyError
 from pyfly_messaging.logs import quieten
 from pyfly_messaging.settings import KafkaSettings
 
@@ -58,7 +59,7 @@ class Client:
         self.settings = settings
         self.address = ",".join(settings.bootstrap_servers)
         self._servers = list(settings.bootstrap_servers)
-        self._connection = _connection(settings)
+        self._connection = Connection(settings)
         self._reach = Reach(self._servers, self._connection)
 
     async def reach(self, deadline: Deadline) -> None:
@@ -149,7 +150,7 @@ class Client:
 
     def _arguments(self, cls: Any) -> dict[str, Any]:
         common: dict[str, Any] = {"request_timeout_ms": _REQUEST_TIMEOUT_MS}
-        return common | self._connection | options_for(cls, self.settings.options)
+        return common | self._connection.arguments() | options_for(cls, self.settings.options)
 
 
 def _check_compression(compression: str) -> None:
@@ -163,32 +164,3 @@ def _check_compression(compression: str) -> None:
         raise MissingDependencyError(
             "cramjam", "kafka", wanted_by=f"kafka.compression: {compression}"
         )
-
-
-class _Connection(dict[str, Any]):
-    """The arguments that say who connects, and how; with a password that nobody gets to see."""
-
-    def __repr__(self) -> str:
-        return f"<{', '.join(self)}>"
-
-
-def _connection(settings: KafkaSettings) -> _Connection:
-    connection = _Connection(client_id=settings.client_id)
-    protocol = "SSL" if settings.tls.enabled else "PLAINTEXT"
-    if settings.tls.enabled:
-        try:
-            connection["ssl_context"] = settings.tls.ssl_context()
-        except OSError as error:
-            tls = settings.tls
-            files = ", ".join(str(f) for f in (tls.ca_file, tls.cert_file, tls.key_file) if f)
-            raise ConfigurationError(f"kafka.tls: cannot use {files}: {error}") from error
-    if settings.sasl.mechanism is not None:
-        protocol = "SASL_SSL" if settings.tls.enabled else "SASL_PLAINTEXT"
-        password = settings.sasl.password
-        connection |= {
-            "sasl_mechanism": settings.sasl.mechanism,
-            "sasl_plain_username": settings.sasl.username,
-            "sasl_plain_password": password.get_secret_value() if password else None,
-        }
-    connection["security_protocol"] = protocol
-    return connection

@@ -10,6 +10,7 @@ import ssl
 
 from aiokafka import errors as kafka
 
+from pyfly_messaging.adapters.kafka.redaction import drop_secret_frames
 from pyfly_messaging.errors import (
     AuthenticationError,
     BrokerError,
@@ -193,6 +194,7 @@ _UNKNOWN_CODE = (
 
 def connecting(error: BaseException, address: str, attempts: int = 1) -> BrokerError:
     """Return what an error while connecting, starting or asking means."""
+    drop_secret_frames(error)
     if isinstance(error, BrokerError):
         return error
     if isinstance(error, ssl.SSLError):
@@ -219,6 +221,7 @@ def connecting(error: BaseException, address: str, attempts: int = 1) -> BrokerE
 
 def publishing(error: BaseException, topic: str) -> PublishError:
     """Return what an error while publishing means."""
+    drop_secret_frames(error)
     hint = ""
     if isinstance(error, TOO_LARGE):
         hint = "; raise max.message.bytes of the topic, and kafka.options: max_request_size"

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping
-from typing import Any
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
@@ -22,20 +20,21 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import SaslHandShakeRequest
 
 from pyfly_messaging.adapters.kafka.closing import hang_up
+from pyfly_messaging.adapters.kafka.connection import Connection
 from pyfly_messaging.errors import AuthenticationError
 
 _TIMEOUT = 2.0
 
 
 async def find_mismatch(
-    host: str, port: int, connection: Mapping[str, Any], error: BaseException
+    host: str, port: int, connection: Connection, error: BaseException
 ) -> BaseException | None:
     """Return what a failed attempt to connect comes from, when the settings are the reason.
 
     Args:
         host: The host that was asked.
         port: Its port.
-        connection: The arguments of the attempt.
+        connection: Who connected, and how.
         error: What the attempt raised.
 
     """
@@ -60,9 +59,9 @@ async def find_mismatch(
     return mismatch
 
 
-async def _ask_otherwise(host: str, port: int, connection: Mapping[str, Any]) -> str | None:
+async def _ask_otherwise(host: str, port: int, connection: Connection) -> str | None:
     """Return what the broker does and the settings do not, or the reverse."""
-    protocol: str = connection["security_protocol"]
+    protocol = connection.protocol
     if protocol.endswith("SSL"):
         if await _answers_in_plain(host, port):
             return (
@@ -119,9 +118,9 @@ async def _speaks_tls(host: str, port: int) -> bool:
     return True
 
 
-async def _sasl_of(host: str, port: int, connection: Mapping[str, Any]) -> list[str]:
+async def _sasl_of(host: str, port: int, connection: Connection) -> list[str]:
     """Return the SASL mechanisms that a broker offers."""
-    conn = await create_conn(host, port, **connection)
+    conn = await create_conn(host, port, **connection.arguments())
     try:
         answer = await conn.send(SaslHandShakeRequest("PLAIN"))
     finally:

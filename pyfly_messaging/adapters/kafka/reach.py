@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, create_conn
@@ -12,7 +12,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.closing import hang_up
+from pyfly_messaging.adapters.kafka.connection import Connection
 from pyfly_messaging.adapters.kafka.mismatch import find_mismatch
+from pyfly_messaging.adapters.kafka.redaction import drop_secret_frames
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
 from pyfly_messaging.logs import get_logger
@@ -29,11 +31,11 @@ class Reach:
 
     Args:
         servers: ``host:port`` of each.
-        connection: The arguments of aiokafka's connection: TLS, SASL and the client's name.
+        connection: Who connects, and how.
 
     """
 
-    def __init__(self, servers: Sequence[str], connection: Mapping[str, Any]) -> None:
+    def __init__(self, servers: Sequence[str], connection: Connection) -> None:
         self._servers = tuple(servers)
         self._connection = connection
         self._address = ",".join(servers)
@@ -90,16 +92,17 @@ class Reach:
             # What only a client is told that the broker has let in.
             await ask(server, self._connection, MetadataRequest([]), timeout)
         except (OSError, KafkaError) as error:
+            drop_secret_frames(error)
             return await find_mismatch(host, int(port), self._connection, error) or error
         return server
 
 
-async def ask(server: str, connection: Mapping[str, Any], request: Any, timeout: float) -> Any:
+async def ask(server: str, connection: Connection, request: Any, timeout: float) -> Any:
     """Return what a broker answers to one request, on a connection of its own.
 
     Args:
         server: ``host:port``.
-        connection: The arguments of aiokafka's connection: TLS, SASL and the client's name.
+        connection: Who connects, and how.
         request: The request.
         timeout: Seconds for all of it.
 
@@ -110,7 +113,10 @@ async def ask(server: str, connection: Mapping[str, Any], request: Any, timeout:
     host, _, port = server.rpartition(":")
     async with asyncio.timeout(timeout):
         conn: AIOKafkaConnection = await create_conn(
-            host.strip("[]"), int(port), request_timeout_ms=round(timeout * 1000), **connection
+            host.strip("[]"),
+            int(port),
+            request_timeout_ms=round(timeout * 1000),
+            **connection.arguments(),
         )
         try:
             return await conn.send(request)

@@ -1,15 +1,32 @@
-"""What aiokafka's loggers must not print: passwords, and what messages carry.
+"""What aiokafka must not print or hand on: passwords, and what messages carry.
 
-At DEBUG it logs every request and response in full: the SASL password among the first ones, then
-the keys and values of what is published and consumed.
+At DEBUG its loggers print every request and response in full: the SASL password among the first
+ones, then the keys and values of what is published and consumed. And the frames of its connection
+hold the password, for whatever prints the local variables of a traceback.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from types import FrameType, TracebackType
 
 _LOGGERS = ("aiokafka.conn", "aiokafka.producer.producer")
+# Loggers that print tracebacks with frames of aiokafka.
+_TRACEBACKS = (
+    "aiokafka",
+    "aiokafka.conn",
+    "aiokafka.consumer.fetcher",
+    "aiokafka.consumer.group_coordinator",
+    "aiokafka.producer.sender",
+    "aiokafka.producer.transaction_manager",
+    "pyfly_messaging.delivery",
+    "pyfly_messaging.kafka",
+)
 _WITHHELD = "(withheld)"
+# The modules of aiokafka whose frames have the password, or a request with it, as a variable.
+_SECRET_MODULES = ("aiokafka.conn", "aiokafka.protocol")
+_SECRET_VARIABLE = "sasl_plain_password"  # noqa: S105 - a name
 
 
 class _Redaction(logging.Filter):
@@ -18,6 +35,16 @@ class _Redaction(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno <= logging.DEBUG and isinstance(record.args, tuple):
             record.args = tuple(_without_payload(argument) for argument in record.args)
+        return True
+
+
+class _FrameRedaction(logging.Filter):
+    """Drops the frames that hold the password from the traceback of a record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            drop_secret_frames(error)
+            record.exc_info = (type(error), error, error.__traceback__)
         return True
 
 
@@ -30,10 +57,57 @@ def _without_payload(argument: object) -> object:
     return f"{type(argument).__name__} {_WITHHELD}"
 
 
-_redaction = _Redaction()
+_redaction, _frame_redaction = _Redaction(), _FrameRedaction()
 
 
 def redact_logs() -> None:
-    """Keep aiokafka's loggers from printing secrets and payloads, from now on."""
+    """Keep loggers from printing secrets and payloads, from now on."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_redaction)
+    for name in _TRACEBACKS:
+        logging.getLogger(name).addFilter(_frame_redaction)
+
+
+def drop_secret_frames(error: BaseException) -> None:
+    """Drop the frames that hold the password from an exception, its causes and its contexts."""
+    for each in _chain(error, set()):
+        traceback: TracebackType | None = None
+        for tb in reversed(list(_tracebacks(each.__traceback__))):
+            if not _is_secret(tb.tb_frame):
+                traceback = TracebackType(traceback, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
+        each.__traceback__ = traceback
+
+
+class SecretsWithheld:
+    """Drops those frames from whatever leaves a block."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Drop the frames."""
+        if error is not None:
+            drop_secret_frames(error)
+
+
+def _tracebacks(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _is_secret(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__", "")
+    return module.startswith(_SECRET_MODULES) or _SECRET_VARIABLE in frame.f_code.co_varnames
+
+
+def _chain(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    yield from _chain(error.__cause__, seen)
+    yield from _chain(error.__context__, seen)
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _chain(each, seen)

@@ -88,10 +88,13 @@ class TlsSettings(Section):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.cert_file is not None:
-            # A callable, so that OpenSSL never asks for the password on the terminal.
-            password = self.key_password.get_secret_value() if self.key_password else ""
-            context.load_cert_chain(self.cert_file, self.key_file, lambda: password)
+            # A callable, so that OpenSSL never asks for the password on the terminal, and that no
+            # variable of a traceback holds it.
+            context.load_cert_chain(self.cert_file, self.key_file, self._read_key_password)
         return context
+
+    def _read_key_password(self) -> str:
+        return self.key_password.get_secret_value() if self.key_password else ""
 
 
 class SaslSettings(Section):
