@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from pyfly_messaging.adapters.kafka import KafkaAdapter
@@ -15,6 +16,7 @@ from tests.brokers import KafkaCluster
 from tests.integration.test_kafka_support import (
     Inbox,
     committed,
+    has_committed,
     make_adapter,
     new_topic,
     nothing_left,
@@ -350,3 +352,38 @@ async def test_a_stopped_broker_starts_again_where_it_was(kafka: KafkaCluster, t
             await inbox.has(2 * round_ + 2)
     written = values_of(await read(servers, topic, 6))
     assert inbox.values == written
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["group", "no group"])
+async def test_what_is_held_is_bounded_in_bytes(kafka: KafkaCluster, grouped: bool) -> None:
+    """Large records wait for room, one above the bound goes alone, each is handled once.
+
+    On the wire they are small: only the client knows how large they are.
+    """
+    servers, group = kafka.bootstrap_servers, unique("group")
+    topic = await new_topic(servers, max_message_bytes="10000000")
+    held, most, sizes = 0, 0, list[int]()
+
+    async def handle(message: Message) -> None:
+        nonlocal held, most
+        sizes.append(len(message.value))
+        held += len(message.value)
+        most = max(most, held % 9_000_000)  # what there is beside the largest
+        await asyncio.sleep(0.01)
+        held -= len(message.value)
+
+    adapter = make_adapter(servers, max_in_flight_bytes="4MiB")
+    policy = ListenerPolicy(concurrency=50)
+    await adapter.subscribe(topic, handle, group if grouped else None, policy=policy)
+    expected = [1_000_000] * 15 + [9_000_000] + [1_000_000] * 15 + [10] * 30
+    async with running(adapter):
+        async with AIOKafkaProducer(
+            bootstrap_servers=servers, compression_type="gzip", max_request_size=2**24
+        ) as producer:
+            sent = [await producer.send(topic, bytes(size)) for size in expected]
+            await asyncio.gather(*sent)
+        await until(lambda: len(sizes) >= len(expected))
+        if grouped:
+            await has_committed(servers, group, topic, len(expected))
+    assert sorted(sizes) == sorted(expected)
+    assert most <= 2_100_000

@@ -50,6 +50,7 @@ class TestDefaults:
         assert (kafka.session_timeout, kafka.max_poll_interval) == (45.0, 300.0)
         assert (kafka.auto_offset_reset, kafka.topics) == ("earliest", "create")
         assert (kafka.commit_interval, kafka.commit_count, kafka.max_in_flight) == (0.1, 1000, 500)
+        assert (kafka.max_in_flight_bytes, kafka.unreadable) == (64 * 1024 * 1024, "block")
         assert (kafka.partitions, kafka.replication_factor, kafka.options) == (None, None, {})
         assert kafka.tls == TlsSettings()
         assert kafka.sasl == SaslSettings()

@@ -14,6 +14,7 @@ from pyfly_messaging.settings.text.placeholders import expand
 from pyfly_messaging.settings.text.plain import mask_value
 from pyfly_messaging.settings.text.scalars import resolve
 from pyfly_messaging.settings.text.secrets import looks_secret, mask_url
+from pyfly_messaging.settings.text.sizes import format_size, parse_size
 from pyfly_messaging.settings.text.suggest import closest, edit_distance
 
 
@@ -181,6 +182,39 @@ class TestPlaceholders:
             read_secret(path)
         with pytest.raises(OSError, match="not a file"):
             read_secret(tmp_path)
+
+
+class TestSizes:
+    """Sizes as numbers and as text."""
+
+    @pytest.mark.parametrize(
+        ("given", "size"),
+        [
+            (0, 0), (5, 5), (5.0, 5), ("5", 5), ("5B", 5), ("512KiB", 524288), ("64MiB", 67108864),
+            ("1GiB", 1073741824), ("1.5kib", 1536), (" 2 ", 2),
+        ],
+    )  # fmt: skip
+    def test_parse(self, given: object, size: int) -> None:
+        """Both forms mean bytes."""
+        assert parse_size(given) == size
+
+    @pytest.mark.parametrize(
+        "given",
+        ["", "MiB", "5MB", "5 MiB", "-1", -1, 1.5, "1.3B", True, None, [], float("inf"), "1e3"],
+    )
+    def test_refused(self, given: object) -> None:
+        """Everything else is refused."""
+        with pytest.raises(ValueError, match="size"):
+            parse_size(given)
+
+    @pytest.mark.parametrize(
+        ("size", "text"),
+        [(0, "0"), (1000, "1000"), (1536, "1536"), (2048, "2KiB"), (67108864, "64MiB")],
+    )
+    def test_format(self, size: int, text: str) -> None:
+        """The text is read back as the same number."""
+        assert format_size(size) == text
+        assert parse_size(text) == size
 
 
 class TestDurations:

@@ -14,6 +14,7 @@ from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.codec import decode
+from pyfly_messaging.adapters.kafka.room import Room
 from pyfly_messaging.delivery.acknowledge import Acknowledger
 from pyfly_messaging.delivery.lanes import Batch, lanes_for
 from pyfly_messaging.delivery.ledger import Ledger
@@ -54,8 +55,8 @@ class Assignment:
         self._route = route
         self._commit = commit
         self._refusals: dict[int, BaseException] = {}  # why a dead letter is not confirmed
-        # Half of what may be in flight is fetched while the other half is handled.
-        self.share = max(1, settings.max_in_flight // 2)
+        self._room = Room(settings)
+        self.share = self._room.share
         self._commit_count = settings.commit_count
         self._taken = 0
         self._flushed = 0
@@ -94,6 +95,11 @@ class Assignment:
         return self._lanes.in_flight
 
     @property
+    def at_most(self) -> int:
+        """How many records to fetch next."""
+        return self._room.at_most
+
+    @property
     def closed(self) -> bool:
         """Whether nothing is begun any more."""
         return self._lanes.closed
@@ -103,15 +109,15 @@ class Assignment:
         self._acknowledger.start()
 
     async def room(self, timeout: float) -> bool:
-        """Wait until there is room for another `share`; False after ``timeout`` seconds."""
-        return await self._lanes.room(self.share + 1, timeout)
+        """Wait until there is room for another `at_most`; False after ``timeout`` seconds."""
+        return await self._room.wait(timeout) and await self._lanes.room(self.share + 1, timeout)
 
     def submit(
         self,
         fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]],
         skipped: Mapping[TopicPartition, Sequence[int]] = MappingProxyType({}),
-    ) -> None:
-        """Hand records to the lanes.
+    ) -> dict[TopicPartition, int]:
+        """Hand records to the lanes; return where the rest begins for which there is no room.
 
         Args:
             fetched: The records.
@@ -119,24 +125,43 @@ class Assignment:
 
         """
         self._commit_by_count(0)
+        rest: dict[TopicPartition, int] = {}
         for partition, records in fetched.items():
             ledger = self._ledgers[partition]
-            offsets = [record.offset for record in records]
-            if holes := skipped.get(partition):
-                ledger.take(sorted([*offsets, *holes]))
-                for offset in holes:
-                    ledger.settle(offset)
-                if not records:
-                    self._acknowledger.begin()
-                    if not self._lanes.in_flight:
-                        self._acknowledger.idle()
-                    continue
-            else:
-                ledger.take(offsets)
+            holes = skipped.get(partition)
+            if holes is not None:
+                self._pass_over(ledger, records, holes)
+            if not records:
+                continue
             settle = ledger.settle if self._commit_count >= self.share else self._counting(ledger)
+            taken, settle = self._room.take(records, settle)
+            if holes is None:
+                if taken < len(records):
+                    rest[partition] = records[taken].offset
+                    records = records[:taken]
+                    if not taken:
+                        continue
+                offsets = [record.offset for record in records]
+                ledger.take(offsets)
+            else:  # what is left of a broken batch is not fetched again
+                offsets = [record.offset for record in records]
             self._taken += len(offsets)
             self._lanes.submit(Batch(self._route, decode(records), offsets, settle))
         self._acknowledger.begin()
+        if not self._lanes.in_flight:
+            self._acknowledger.idle()
+        return rest
+
+    def _pass_over(
+        self,
+        ledger: Ledger,
+        records: Sequence[ConsumerRecord[bytes, bytes]],
+        holes: Sequence[int],
+    ) -> None:
+        """Note the offsets of records and of what is skipped between them, which is settled."""
+        ledger.take(sorted([*(record.offset for record in records), *holes]))
+        for offset in holes:
+            ledger.settle(offset)
 
     async def end(self, grace: float, caller: asyncio.Task[Any] | None = None) -> None:
         """Let running handlers finish for ``grace`` seconds, then commit what is settled.

@@ -134,7 +134,7 @@ class Membership:
             elif not await assignment.room(self._beat):
                 self._pulse.excuse()
                 await self._intake.stay()
-            elif fetched := await self._intake.fetch(assignment.share):
+            elif fetched := await self._intake.fetch(assignment.at_most):
                 await self._hand(assignment, fetched)
         return "the topic has grown"
 
@@ -177,7 +177,8 @@ class Membership:
         }
         anchored = await self._commits.anchor(starts)
         if anchored and assignment is self._assignments.current and not assignment.closed:
-            assignment.submit(fetched, skipped)
+            if rest := assignment.submit(fetched, skipped):
+                self._intake.put_back(rest)
         else:
             self._intake.put_back(starts)
 

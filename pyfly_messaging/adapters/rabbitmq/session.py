@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from pyfly_messaging.adapters.rabbitmq.errors import describe
 from pyfly_messaging.adapters.rabbitmq.receipts import Receipts
 from pyfly_messaging.adapters.rabbitmq.returns import Returns
 from pyfly_messaging.delivery.dead_letter import ORIGINAL_TOPIC
+from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, derived
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
     from pyfly_messaging.delivery.routing import Route
 
-logger = logging.getLogger("pyfly_messaging.rabbitmq")
+logger = get_logger("pyfly_messaging.rabbitmq")
 
 
 class Session:

@@ -14,6 +14,7 @@ from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.origins import Path
 from pyfly_messaging.settings.text.durations import format_duration
 from pyfly_messaging.settings.text.secrets import MASK
+from pyfly_messaging.settings.text.sizes import format_size
 
 
 def shown(setting: Setting, value: Any) -> Any:
@@ -22,6 +23,8 @@ def shown(setting: Setting, value: Any) -> Any:
         return None
     if is_duration(setting) and isinstance(value, int | float):
         return format_duration(value)
+    if is_size(setting) and isinstance(value, int):
+        return format_size(value)
     if isinstance(value, SecretStr) and not hides(setting):
         value = value.get_secret_value()
     return masked(setting, value)
@@ -32,14 +35,20 @@ def is_duration(setting: Setting) -> bool:
     return setting.kind is not None and setting.kind.label.startswith("duration")
 
 
+def is_size(setting: Setting) -> bool:
+    """Tell whether a setting is a size in bytes."""
+    return setting.kind is not None and setting.kind.label == "size"
+
+
 def as_text(setting: Setting | None, value: Any) -> str:
-    """Return a value that may be shown as text: text in quotes, unless it is a duration."""
+    """Return a value that may be shown as text: text in quotes, unless it has a unit."""
     if value is None:
         return "none"
     if value == MASK:
         return MASK
     if isinstance(value, str):
-        bare = value == "[]" or (setting is not None and is_duration(setting))
+        unit = setting is not None and (is_duration(setting) or is_size(setting))
+        bare = value == "[]" or unit
         return value if bare or MASK in value else json.dumps(value, ensure_ascii=False)
     if isinstance(value, int | float | bool | list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)

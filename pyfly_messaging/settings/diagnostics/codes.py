@@ -225,6 +225,11 @@ VALUE_CODES = {
         "write the name as ValueError or shop.errors.InvalidOrder",
     ),
     "CFG112": Code("setting missing", "A setting without a default is not given.", "set it"),
+    "CFG115": Code(
+        "not a size",
+        "A size is a number of bytes, or a number with a unit.",
+        "write bytes, or use KiB, MiB or GiB: 512KiB, 64MiB, 1GiB",
+    ),
     "CFG120": Code(
         "deprecated",
         "The setting still works and will be removed.",

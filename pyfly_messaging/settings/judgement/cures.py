@@ -99,6 +99,15 @@ def _help_duration(refusal: _Refused, value: str) -> str:
     return CODES["CFG105"].cure
 
 
+def _help_size(refusal: _Refused, value: str) -> str:
+    match = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*([kmg])i?(?:b|bytes?)?\s*", value.lower())
+    if match:
+        meant = f"{match[1].replace(',', '.')}{match[2].upper()}iB"
+        if meant != value:
+            return f'did you mean "{meant}"?'
+    return CODES["CFG115"].cure
+
+
 def _help_server(refusal: _Refused, value: str) -> str:
     rest = value.partition("://")[2].rpartition("@")[2].partition("/")[0]
     if refusal.kind == "server_url" and rest and MASK not in rest:
@@ -142,6 +151,7 @@ _HELPERS: dict[str, Callable[[_Refused, str], str]] = {
     "duration": _help_duration,
     "time_delta_parsing": _help_duration,
     "time_delta_type": _help_duration,
+    "size": _help_size,
     "server": _help_server,
     "server_url": _help_server,
     "port": _help_server,

@@ -35,6 +35,7 @@ _CODES = {
     "less_than": "CFG104", "string_too_long": "CFG104", "string_too_short": "CFG104",
     "too_long": "CFG104", "too_short": "CFG104",
     "duration": "CFG105", "time_delta_parsing": "CFG105", "time_delta_type": "CFG105",
+    "size": "CFG115",
     "server": "CFG106", "server_url": "CFG106", "port": "CFG106", "host": "CFG106",
     "host_port": "CFG106", "amqp_url": "CFG106",
     "path": "CFG026", "topic": "CFG107", "dead_letter_loop": "CFG214", "empty": "CFG108",
@@ -226,7 +227,7 @@ class Refusal:
             return f"expected one of: {one_of(self.context['providers'])}"
         if self.kind in _OURS:
             return self.load.safe(self.message)
-        if self.kind == "duration" and not self.message.startswith("expected a duration"):
+        if self.kind in {"duration", "size"} and not self.message.startswith("expected a "):
             return self.load.safe(self.message)
         if self.setting.shape != "any" and (self.kind in _CODES or self._is_worded()):
             return f"expected {expectation(self.setting)}"

@@ -15,6 +15,7 @@ from pyfly_messaging.settings.models.types import (
     Duration,
     Flag,
     Servers,
+    Size,
     Text,
     Whole,
 )
@@ -60,6 +61,11 @@ class KafkaSettings(Section):
     )
     max_in_flight: Annotated[Whole, Field(ge=1)] = Field(
         default=500, description="Records that a listener may hold before its intake pauses."
+    )
+    max_in_flight_bytes: Annotated[Size, Field(ge=1)] = Field(
+        default=64 * 1024 * 1024,
+        description="Bytes of keys, values and headers that a listener may hold before its intake "
+        "pauses; a larger record is handled alone.",
     )
     unreadable: Literal["block", "skip"] = Field(
         default="block",

@@ -19,6 +19,7 @@ from pyfly_messaging.message import check_topic
 from pyfly_messaging.policy import TOPIC_PLACEHOLDER
 from pyfly_messaging.settings.text.durations import parse_duration
 from pyfly_messaging.settings.text.local_files import no_path
+from pyfly_messaging.settings.text.sizes import parse_size
 
 _TOO_LARGE = 2**63
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -96,6 +97,15 @@ def read_seconds(value: object) -> float:
     except ValueError as refused:
         problem = str(refused)
     _refuse("duration", problem)
+
+
+def read_size(value: object) -> int:
+    """Return a size in bytes."""
+    try:
+        return parse_size(value)
+    except ValueError as refused:
+        problem = str(refused)
+    _refuse("size", problem)
 
 
 def read_whole_seconds(value: object) -> int:

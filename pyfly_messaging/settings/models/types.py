@@ -42,6 +42,12 @@ _DURATION = {
     ]
 }
 _NO_DURATION = {"anyOf": [*_DURATION["anyOf"], {"type": "null"}, {"enum": ["none", "null"]}]}
+_SIZE = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([kKmMgG][iI])?[bB]?\s*$"},
+    ]
+}
 _TOPIC_SCHEMA = {"type": ["string", "number"], "pattern": r"^[A-Za-z0-9._-]{1,249}$"}
 _DEAD_LETTER_SCHEMA = {"type": ["string", "number"], "pattern": r"^([A-Za-z0-9._-]|\{topic\})+$"}
 
@@ -94,6 +100,7 @@ OptionalDeadline = Annotated[
 WholeSeconds = Annotated[
     int, BeforeValidator(read.read_whole_seconds), Kind("duration in whole seconds", _DURATION)
 ]
+Size = Annotated[int, BeforeValidator(read.read_size), Kind("size", _SIZE)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 Host = Annotated[
     str, BeforeValidator(read.read_host), Kind("host name or address", _ANY_TEXT, as_written=True)
