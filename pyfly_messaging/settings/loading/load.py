@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from pyfly_messaging.logs import get_logger
 from pyfly_messaging.settings.binding.layers import Layer, choose_forms, foreign, take_back
@@ -118,7 +118,11 @@ class Load:
         return otherwise if any(text in lower for text in self._hidden) else mask_url(message)
 
     def _hidden_texts(self) -> Iterator[str]:
-        """Yield all that was given and that a report does not show."""
+        """Yield all that was given, or is a default, and that a report does not show."""
+        for leaf in self.root.leaves():
+            default = None if leaf.info is None else leaf.info.default
+            if isinstance(default, SecretStr):
+                yield from hidden_texts(default.get_secret_value(), MASK)
         for layer in (*self.layers, *self._others):
             for path, entry in layer.entries.items():
                 shown = MASK if entry.origin.via else entry.shown

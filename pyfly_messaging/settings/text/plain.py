@@ -63,7 +63,8 @@ def hidden_texts(value: object, shown: object) -> Iterator[str]:
     """Yield what is in a value and not in what is shown of it, as messages may spell it."""
     for text in set(texts(value)).difference(texts(shown)):
         password = text[slice(*secret_part(text))]
-        for each in {text, text.strip(), password} - {""}:
+        # Where a user cannot be told from a password, a URL type may tell them apart elsewhere.
+        for each in {text, text.strip(), password, password.rpartition(":")[2]} - {""}:
             yield from {each, repr(each)[1:-1], unquote(each)}
 
 
