@@ -7,16 +7,17 @@ from pathlib import Path
 
 import aiokafka.codec
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from pyfly_messaging.adapters.kafka.dead_letters import DeadLetters
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.policy import ListenerPolicy
 from tests.brokers import KafkaCluster, KafkaFactory
 from tests.integration.test_kafka_support import (
+    DEADLINE,
     Inbox,
     has_committed,
     make_adapter,
@@ -133,6 +134,38 @@ async def test_a_codec_that_is_not_there_costs_the_batch(
     assert headers["original-offset"] == "1"
     assert headers["exception"] == "aiokafka.errors.UnsupportedCodecError"
     assert headers["exception-message"].startswith("offsets 1 to 5: ")
+
+
+async def ends_at(servers: str, topic: str, offset: int) -> None:
+    """Wait until a topic ends at an offset."""
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer, asyncio.timeout(DEADLINE):
+        while (await consumer.end_offsets([partition]))[partition] < offset:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("broken", [0, 1], ids=["first", "second"])
+async def test_what_lies_behind_an_aborted_transaction(kafka: KafkaCluster, broken: int) -> None:
+    """A batch is found although there are records before it that no handler ever gets."""
+    servers, inbox, group = kafka.bootstrap_servers, Inbox(), unique("group")
+    topic = await new_topic(servers)
+    producer = AIOKafkaProducer(bootstrap_servers=servers, transactional_id=unique("tx"))
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(topic, b"aborted", partition=0)
+    await producer.abort_transaction()
+    await producer.stop()
+    await ends_at(servers, topic, 2)  # the mark of the abort, which the broker writes later
+    values = [b"2", b"3", b"4"]
+    await write_batch(servers, topic, *values, patch=break_names(broken))
+    options = {"isolation_level": "read_committed"}
+    adapter = make_adapter(servers, unreadable="skip", options=options)
+    await adapter.subscribe(topic, inbox, group)
+    async with running(adapter):
+        assert await inbox.has(2) == [v for n, v in enumerate(values) if n != broken]
+        await has_committed(servers, group, topic, 5)
+        (note,) = await read(servers, f"{topic}.dlt", 1)
+    assert headers_of(note)["original-offset"] == str(2 + broken)
 
 
 def damage(cluster: KafkaCluster, topic: str, value: bytes) -> None:
