@@ -7,6 +7,7 @@ import weakref
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from pyfly_messaging.adapters.kafka.assignments import Assignments
+from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.subscription import Subscription
 from pyfly_messaging.message import Message
@@ -48,10 +49,10 @@ async def test_nothing_is_kept_of_what_has_ended() -> None:
         assignments.begin()
         assert assignments.are_there
         ended.append(weakref.ref(assignments.current))
-        await assignments.end(1.0)
+        await assignments.end(Deadline(1.0))
         assert not assignments.are_there
     assignments.begin()
-    await assignments.end(1.0)
+    await assignments.end(Deadline(1.0))
     await asyncio.sleep(0)
     gc.collect()
     assert [each() for each in ended] == [None] * 5
@@ -75,9 +76,9 @@ async def test_a_handler_that_runs_on_is_waited_for_at_last() -> None:
     assert assignments.current is not None
     assignments.current.submit({PARTITION: [one_record()]})
     await begun.wait()
-    await assignments.end(0.01)
+    await assignments.end(Deadline(0.01))
     assignments.begin()
-    await assignments.end(0.01)
+    await assignments.end(Deadline(0.01))
     waiting = asyncio.create_task(assignments.drained())
     await asyncio.sleep(0)
     assert not waiting.done()

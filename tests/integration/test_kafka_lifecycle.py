@@ -372,7 +372,7 @@ async def test_a_handler_that_is_cut_off_is_told_of(
         await begun.wait()
         async with running(second):
             await until(lambda: handled == [b"value"])
-    assert any("slow: a handler still runs after 0.5 s" in text for text in caplog.messages)
+    assert any("slow: a handler still runs" in text for text in caplog.messages)
 
 
 async def test_a_new_topic_makes_no_noise(

@@ -19,7 +19,7 @@ from pyfly_messaging.delivery.lifecycle import Lifecycle
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.subscription import Subscription
-from pyfly_messaging.delivery.uninterrupted import uninterrupted
+from pyfly_messaging.delivery.uninterrupted import close_within, uninterrupted
 from pyfly_messaging.errors import BrokerError, NotStartedError
 from pyfly_messaging.health import ConsumerHealth, Health
 from pyfly_messaging.logs import get_logger
@@ -91,7 +91,7 @@ class KafkaAdapter:
         self._publish = self._publisher.publish
         self._dead_letters = DeadLetters(self._client, self._publisher, timeouts.publish)
         self._registry = Registry(self._dead_letters)
-        self._lifecycle = Lifecycle(self._open, self._close_whole)
+        self._lifecycle = Lifecycle(self._open, self._close)
         self._later: set[asyncio.Task[None]] = set()  # subscriptions made inside handlers
         self._consumers: dict[Route, TopicConsumer] = {}
         self._listening = False
@@ -239,25 +239,10 @@ class KafkaAdapter:
             # Whoever joined a group last has made its other members join again.
             await _all(consumer.positioned(deadline) for consumer in self._consumers.values())
 
-    async def _close_whole(self) -> None:
-        caller = asyncio.current_task()
-        closing = asyncio.create_task(self._close(Deadline(self._timeouts.shutdown), caller))
-        try:
-            await asyncio.wait((closing,))
-        except asyncio.CancelledError:
-            closing.cancel()
-            await uninterrupted(self._close_at_once(closing, caller))
-            raise
-        closing.result()
+    async def _close(self) -> None:
+        await close_within(self._timeouts.shutdown, self._release)
 
-    async def _close_at_once(
-        self, closing: asyncio.Task[None], caller: asyncio.Task[Any] | None
-    ) -> None:
-        await asyncio.wait((closing,))
-        await self._close(Deadline(0), caller)
-
-    async def _close(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
-        """Release all that is open; cancelled, it is to be called again."""
+    async def _release(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         self._listening = False
         for task in self._later:
             task.cancel()

@@ -16,6 +16,7 @@ from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.codec import decode
 from pyfly_messaging.adapters.kafka.room import Room
 from pyfly_messaging.delivery.acknowledge import Acknowledger
+from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lanes import Batch, lanes_for
 from pyfly_messaging.delivery.ledger import Ledger
 from pyfly_messaging.delivery.routing import Route
@@ -163,28 +164,27 @@ class Assignment:
         for offset in holes:
             ledger.settle(offset)
 
-    async def end(self, grace: float, caller: asyncio.Task[Any] | None = None) -> None:
-        """Let running handlers finish for ``grace`` seconds, then commit what is settled.
+    async def end(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
+        """Let running handlers finish until the deadline, then commit what is settled.
 
         A handler that ignores its cancellation is left behind; see `drained`. Called again, this
-        counts with the shorter of the graces.
+        counts with the earlier of the deadlines.
 
         Args:
-            grace: Seconds.
+            deadline: For the handlers.
             caller: The task that wants it, and is not waited for if it runs a handler.
 
         """
         draining = asyncio.create_task(
-            self._lanes.drain(grace, caller=caller), name=f"pyfly kafka drain {self._route.name}"
+            self._lanes.drain(deadline, caller=caller),
+            name=f"pyfly kafka drain {self._route.name}",
         )
         self._drains.append(draining)
-        await asyncio.wait((draining,), timeout=grace)
-        if not draining.done():
+        if await deadline.wait((draining,)):
             logger.warning(
-                "Kafka: listener %s: a handler still runs after %g s and is cancelled; its message"
-                " is handled again",
+                "Kafka: listener %s: a handler still runs and is cancelled; its message is handled"
+                " again",
                 self._route.name,
-                grace,
             )
             await asyncio.wait((draining,), timeout=_CANCELLED)
         await self._acknowledger.stop()

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from pyfly_messaging.adapters.kafka.assignment import Assignment, Commit
+from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.settings import KafkaSettings
 
@@ -60,13 +61,13 @@ class Assignments:
             self.current.begin()
         self._there.set()
 
-    async def end(self, grace: float, caller: asyncio.Task[Any] | None = None) -> None:
+    async def end(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
         """End the one that holds; see `Assignment.end`."""
         assignment = self.current
         if assignment is None:
             return
         self._there.clear()
-        await assignment.end(grace, caller)
+        await assignment.end(deadline, caller)
         if assignment is self.current:
             self.current = None
             self._ending = [each for each in (*self._ending, assignment) if not each.is_drained]

@@ -129,8 +129,6 @@ class TopicConsumer:
     async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
         """Let running handlers finish, commit what is settled, leave the group.
 
-        One that is cancelled is finished by the next call.
-
         Args:
             deadline: For all of it.
             caller: The task that wants it, and is not waited for if it runs a handler.
@@ -144,7 +142,7 @@ class TopicConsumer:
                 await asyncio.wait((self._task,))
             self._membership = None
             for membership in tuple(self._open):
-                await self._leave(membership, deadline, deadline.left(), caller)
+                await self._leave(membership, deadline, caller)
 
     async def _run(self, deadline: Deadline) -> None:
         membership = self._membership = await self._join(deadline)
@@ -154,7 +152,7 @@ class TopicConsumer:
             self._error = await attend(self._client, self._route, membership, outage)
             logger.warning("Kafka: listener %s joins again: %s", self._route.name, self._error)
             self._membership = None
-            await self._leave(membership, Deadline(self._grace), self._grace)
+            await self._leave(membership, Deadline(self._grace))
             membership = self._membership = await self._join_again()
             self._error = None
 
@@ -194,7 +192,7 @@ class TopicConsumer:
         try:
             await membership.join(deadline)
         except BaseException:
-            await self._leave(membership, Deadline(0), 0)
+            await self._leave(membership, Deadline(0))
             raise
         return membership
 
@@ -202,11 +200,10 @@ class TopicConsumer:
         self,
         membership: Membership,
         deadline: Deadline,
-        grace: float,
         caller: asyncio.Task[Any] | None = None,
     ) -> None:
         """Have a membership leave; cancelled, `stop` has it leave again."""
-        await membership.leave(deadline, grace, caller)
+        await membership.leave(deadline, caller)
         self._open.remove(membership)
 
 

@@ -51,7 +51,7 @@ class DeadLetters:
             assignment.note_letter(letter, None)
 
     async def stop(self, deadline: Deadline) -> None:
-        """Disconnect; cancelled, to be called again."""
+        """Disconnect."""
         await self._large.stop(deadline)
 
     async def _bury(self, letter: Message) -> None:

@@ -82,7 +82,7 @@ class LargeLetters:
             raise PublishError(f"publish to {topic!r} failed: {error}") from error
 
     async def stop(self, deadline: Deadline) -> None:
-        """Close the producer; cancelled, to be called again."""
+        """Close the producer."""
         await self._end(max(_CLOSE_TIMEOUT_S, deadline.left()))
         self._turn = asyncio.Lock()  # one that was waited for serves no other event loop
 

@@ -138,16 +138,13 @@ class Membership:
                 await self._hand(assignment, fetched)
         return "the topic has grown"
 
-    async def leave(
-        self, deadline: Deadline, grace: float, caller: asyncio.Task[Any] | None = None
-    ) -> None:
-        """Let running handlers finish for ``grace`` seconds, commit, leave the group.
+    async def leave(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
+        """Let running handlers finish until the deadline, commit, leave the group.
 
         Cancelled, it is to be called again, with a shorter deadline.
 
         Args:
             deadline: For all of it.
-            grace: Seconds.
             caller: The task that wants it, and is not waited for if it runs a handler.
 
         """
@@ -156,7 +153,7 @@ class Membership:
         await self._joining.end()
         staying = asyncio.create_task(self._stay(), name=f"pyfly kafka {self._route.name}")
         try:
-            await self._assignments.end(grace, caller)
+            await self._assignments.end(deadline, caller)
         finally:
             staying.cancel()
         await asyncio.wait((staying,))
@@ -197,7 +194,7 @@ class Membership:
 
     async def _end(self) -> None:
         """End an assignment while the group waits for this member."""
-        await self._assignments.end(self._grace)
+        await self._assignments.end(Deadline(self._grace))
 
     async def _stay(self) -> None:
         """Remain a member while handlers finish."""

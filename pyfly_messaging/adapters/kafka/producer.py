@@ -25,6 +25,8 @@ _RETIREMENT = 10.0
 # How often the connection is looked at, for how long a broker may not answer, and for how long none
 # of them may while a bootstrap server does: longer than one request takes to fail. Seconds.
 _LOOK, _ANSWER, _PATIENCE = 1.0, 5.0, 30.0
+# For a last flush when the time of a stop is over. Seconds.
+_LAST_FLUSH = 1.0
 
 
 class Producer:
@@ -71,13 +73,10 @@ class Producer:
         self._watching = asyncio.create_task(self._watch(), name="pyfly kafka producer watch")
 
     async def stop(self, deadline: Deadline) -> None:
-        """Flush what is being sent and disconnect; never hangs on a dead broker.
-
-        Cancelled, it leaves a producer that flushes until the deadline; the next call cuts it.
-        """
+        """Flush what is being sent and disconnect; never hangs on a dead broker."""
         last = None
         if self.current is not None:
-            last = self._retire(self.current, max(1.0, deadline.left()))
+            last = self._retire(self.current, max(_LAST_FLUSH, deadline.left()))
             self.current = None
         for task in (self._watching, self._replacing):
             if task is not None:
@@ -85,8 +84,9 @@ class Producer:
                 await asyncio.wait((task,))
         self._watching = self._replacing = None
         if last is not None:
-            await asyncio.wait((last,))
-            if last.cancelled() or not last.result():
+            if await deadline.wait((last,)):  # it is over, or has expired early
+                await asyncio.wait((last,), timeout=_LAST_FLUSH)
+            if not last.done() or last.cancelled() or not last.result():
                 logger.warning(
                     "Kafka at %s: not all that was published is confirmed", self._client.address
                 )
