@@ -14,7 +14,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record._protocols import DefaultRecordProtocol
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
-from aiokafka.record.util import decode_varint
+from aiokafka.record.util import decode_varint_py
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 if TYPE_CHECKING:
@@ -140,17 +140,23 @@ def _unpack(
     """Yield each record of a batch from an offset on, and each hole.
 
     The records of aiokafka's own batch end at the first that is broken; each says how long it is.
+    Its compiled way to read a number does not look where the buffer ends, and lengths may lie: such
+    a record ended the process (0.14).
     """
-    at, end = position, batch.next_offset
+    at, end = batch.base_offset, batch.next_offset
     try:
         iter(batch)  # decompresses
         for _ in range(batch._num_records):
-            length, start = decode_varint(batch._buffer, batch._pos)
-            _, delta_at = decode_varint(batch._buffer, start + 1)  # behind the attributes
-            delta, _ = decode_varint(batch._buffer, delta_at)
+            length, start = decode_varint_py(batch._buffer, batch._pos)
+            if not 0 <= length <= len(batch._buffer) - start:
+                raise CorruptRecordException("its length is wrong")  # noqa: TRY301
+            _, delta_at = decode_varint_py(batch._buffer, start + 1)  # behind the attributes
+            delta, _ = decode_varint_py(batch._buffer, delta_at)
+            if not at <= batch.base_offset + delta < end:
+                raise CorruptRecordException("its offset is wrong")  # noqa: TRY301
             at = batch.base_offset + delta
             try:
-                record = batch._read_msg()
+                record = batch._read_msg(decode_varint_py)
             except (ValueError, IndexError, KafkaError) as broken:
                 if at >= position:
                     yield Hole(at, at, length, error if at == position else broken)
@@ -161,7 +167,8 @@ def _unpack(
             at += 1
     except Exception as broken:  # noqa: BLE001 - whatever a codec or broken bytes lead to
         at = max(at, position)
-        yield Hole(at, end - 1, len(batch._buffer), error if at == position else broken)
+        if at < end:
+            yield Hole(at, end - 1, len(batch._buffer), error if at == position else broken)
 
 
 def _merged(holes: Iterable[Hole]) -> Iterator[Hole]:
