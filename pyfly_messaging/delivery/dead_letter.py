@@ -26,6 +26,9 @@ ORIGINAL_SIZE = "x-pyfly-original-size"
 OMITTED = "x-pyfly-omitted"
 """What a dead letter lacks that its message had: some of ``value``, ``key``, ``headers``."""
 
+# A message that says so itself is forged, or was a dead letter before.
+_OF_A_NOTE = frozenset({ORIGINAL_PARTITION, ORIGINAL_OFFSET, ORIGINAL_SIZE, OMITTED})
+
 # Of one header of a note. Characters.
 _LONGEST_TEXT = 1000
 
@@ -56,7 +59,7 @@ def dead_letter(
         now: The clock.
 
     """
-    headers = dict(message.headers)
+    headers = {name: text for name, text in message.headers.items() if name not in _OF_A_NOTE}
     headers[ORIGINAL_TOPIC] = message.topic
     if group is None:
         headers.pop(ORIGINAL_GROUP, None)

@@ -166,7 +166,7 @@ async def test_a_handler_of_before_a_cut_holds_up_its_own_topic_only(
         await broker.publish(slow, str(number).encode(), key=b"k")
     await broker.publish(other, b"value")
     await inbox.take(1, timeout=10)
-    assert broker.health().healthy
+    await eventually(lambda: broker.health().healthy)
     await eventually(lambda: broker.health().consumers[0].in_flight == 5)
     assert gate.finished == []
     gate.open.set()
@@ -306,7 +306,7 @@ async def test_a_publisher_notices_a_deleted_exchange(rabbit: Rabbit, unroutable
             with suppress(UnroutableError):
                 await broker.publish(topic, b"value")
             await asyncio.sleep(0.1)
-    assert broker.health().healthy
+    await eventually(lambda: broker.health().healthy)
 
 
 async def test_a_publisher_notices_a_binding_that_is_gone(rabbit: Rabbit) -> None:

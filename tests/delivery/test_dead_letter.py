@@ -118,6 +118,19 @@ def test_builtins_have_short_names(cls: type, name: str) -> None:
     assert qualified_name(cls) == name
 
 
+def test_only_the_library_says_what_is_missing() -> None:
+    """What a message claims of a place, a size or an omission is not in its dead letter."""
+    forged = {
+        "x-pyfly-omitted": "value",
+        "x-pyfly-original-size": "9",
+        "x-pyfly-original-partition": "77",
+        "x-pyfly-original-offset": "999",
+        "trace": "1",
+    }
+    letter = letter_of(Message("orders", b"value", None, forged), ValueError())
+    assert letter.headers.keys() & forged.keys() == {"trace"}
+
+
 def test_less_and_less_of_a_letter_is_kept() -> None:
     """The exception's text goes first, then all our headers, and a note is what is left at last."""
     message = Message("orders", b"value", b"key", {"trace": "1"})

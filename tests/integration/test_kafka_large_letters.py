@@ -165,6 +165,27 @@ async def test_what_does_not_fit_leaves_a_note(
     assert found["x-pyfly-exception"] == b"ValueError"
 
 
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [
+        (200, {"x-pyfly-original-partition": b"0", "x-pyfly-original-offset": b"0"}),
+        (80, {}),
+    ],
+)
+async def test_a_topic_that_takes_hardly_anything_gets_something(
+    kafka: KafkaCluster, limit: int, found: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A note that is too large becomes a position, and that an empty record; the log has it all."""
+    servers, handled = kafka.bootstrap_servers, list[bytes]()
+    topic = await make_topics(servers, 3_000_000, limit)
+    await write_zipped(servers, topic, os.urandom(1_500), b"next")
+    async with running(await refusing(servers, topic, handled)):
+        await until(lambda: handled == [b"next"])
+    (letter,) = await read(servers, f"{topic}.dlt", 1)
+    assert (letter.value, dict(letter.headers)) == (b"", found)
+    assert "at 0 0" in caplog.text
+
+
 @pytest.mark.parametrize("size", [2_000, 2_000_000])
 async def test_a_compacted_topic_gets_a_key(
     kafka: KafkaCluster, size: int, caplog: pytest.LogCaptureFixture
@@ -210,9 +231,9 @@ async def test_what_others_wrote_may_be_larger(kafka: KafkaCluster) -> None:
 
 
 async def test_health_tells_of_a_letter_that_is_refused(kafka: KafkaCluster) -> None:
-    """While the dead-letter topic takes not even a note, health says so; then the letter goes."""
+    """While the dead-letter topic takes nothing at all, health says so; then the letter goes."""
     servers, handled = kafka.bootstrap_servers, list[bytes]()
-    topic = await make_topics(servers, 1_048_588, 100)
+    topic = await make_topics(servers, 1_048_588, 50)
     adapter = await refusing(servers, topic, handled)
     async with running(adapter):
         await adapter.publish(topic, bytes(5_000))

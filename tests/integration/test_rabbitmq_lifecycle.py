@@ -144,7 +144,7 @@ async def test_health_tells_what_runs(rabbit: Rabbit) -> None:
     await gate.entered.wait()
     await eventually(lambda: broker.health().consumers[0].in_flight == 3)
     (health,) = broker.health().consumers
-    assert broker.health().healthy
+    await eventually(lambda: broker.health().healthy)
     assert (health.name, health.topic, health.group) == ("my-listener", topic, group)
     assert (health.state, health.assigned, health.error) == ("running", (group,), None)
     gate.open.set()

@@ -61,6 +61,7 @@ class Assignment:
         self._commit_count = settings.commit_count
         self._taken = 0
         self._flushed = 0
+        self._rest: dict[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]] = {}
         self._ledgers: defaultdict[TopicPartition, Ledger] = defaultdict(Ledger)
         self._committed: dict[TopicPartition, int] = {}
         self._lost = False
@@ -117,8 +118,8 @@ class Assignment:
         self,
         fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]],
         skipped: Mapping[TopicPartition, Sequence[int]] = MappingProxyType({}),
-    ) -> dict[TopicPartition, int]:
-        """Hand records to the lanes; return where the rest begins for which there is no room.
+    ) -> None:
+        """Hand records to the lanes; keep the rest for which there is no room.
 
         Args:
             fetched: The records.
@@ -126,7 +127,6 @@ class Assignment:
 
         """
         self._commit_by_count(0)
-        rest: dict[TopicPartition, int] = {}
         for partition, records in fetched.items():
             ledger = self._ledgers[partition]
             holes = skipped.get(partition)
@@ -138,7 +138,7 @@ class Assignment:
             taken, settle = self._room.take(records, settle)
             if holes is None:
                 if taken < len(records):
-                    rest[partition] = records[taken].offset
+                    self._rest[partition] = records[taken:]
                     records = records[:taken]
                     if not taken:
                         continue
@@ -151,7 +151,16 @@ class Assignment:
         self._acknowledger.begin()
         if not self._lanes.in_flight:
             self._acknowledger.idle()
-        return rest
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether some of what was fetched waits for room; nothing is fetched until it has some."""
+        return bool(self._rest)
+
+    def submit_rest(self) -> None:
+        """Hand over what waits for room, as far as there is some now."""
+        rest, self._rest = self._rest, {}
+        self.submit(rest)
 
     def _pass_over(
         self,

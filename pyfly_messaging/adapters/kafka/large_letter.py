@@ -170,6 +170,12 @@ def _steps(letter: Message) -> Iterator[tuple[Message, int, str]]:
     where = " ".join(position(letter).values())
     yield note, 0, f"as a note without its {note.headers[dead_letter.OMITTED]} (at {where})"
     yield note, gzip, f"as a compressed note (at {where})"
+    yield _headers_alone(letter, position(letter)), 0, f"as its position alone (at {where})"
+    yield _headers_alone(letter, {}), 0, f"as an empty record (for the message at {where})"
+
+
+def _headers_alone(letter: Message, headers: dict[str, str]) -> Message:
+    return derived(letter, letter.topic, b"", None, headers)
 
 
 def position(letter: Message) -> dict[str, str]:

@@ -134,6 +134,9 @@ class Membership:
             elif not await assignment.room(self._beat):
                 self._pulse.excuse()
                 await self._intake.stay()
+            elif assignment.has_rest:
+                self._pulse.excuse()
+                assignment.submit_rest()
             elif fetched := await self._intake.fetch(assignment.at_most):
                 await self._hand(assignment, fetched)
         return "the topic has grown"
@@ -174,8 +177,7 @@ class Membership:
         }
         anchored = await self._commits.anchor(starts)
         if anchored and assignment is self._assignments.current and not assignment.closed:
-            if rest := assignment.submit(fetched, skipped):
-                self._intake.put_back(rest)
+            assignment.submit(fetched, skipped)
         else:
             self._intake.put_back(starts)
 

@@ -7,7 +7,9 @@ hold the password, for whatever prints the local variables of a traceback.
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections import deque
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
@@ -26,6 +28,16 @@ _TRACEBACKS = (
 _WITHHELD = "(withheld)"
 # The modules of aiokafka whose frames have the password, or a request with it, as a variable.
 _SECRET_MODULES = ("aiokafka.conn", "aiokafka.protocol")
+_LONGEST_CHAIN = 1000  # exceptions
+_CAUSE, _CONTEXT, _TRACEBACK, _MEMBERS = (
+    inspect.getattr_static(cls, name)
+    for cls, name in (
+        (BaseException, "__cause__"),
+        (BaseException, "__context__"),
+        (BaseException, "__traceback__"),
+        (BaseExceptionGroup, "exceptions"),
+    )
+)
 _SECRET_VARIABLE = "sasl_plain_password"  # noqa: S105 - a name
 
 
@@ -44,7 +56,7 @@ class _FrameRedaction(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and (error := record.exc_info[1]) is not None:
             drop_secret_frames(error)
-            record.exc_info = (type(error), error, error.__traceback__)
+            record.exc_info = (type(error), error, _TRACEBACK.__get__(error))
         return True
 
 
@@ -70,12 +82,15 @@ def redact_logs() -> None:
 
 def drop_secret_frames(error: BaseException) -> None:
     """Drop the frames that hold the password from an exception, its causes and its contexts."""
-    for each in _chain(error, set()):
+    for each in _chain(error):
+        frames = list(_tracebacks(_TRACEBACK.__get__(each)))
+        if not any(_is_secret(tb.tb_frame) for tb in frames):
+            continue
         traceback: TracebackType | None = None
-        for tb in reversed(list(_tracebacks(each.__traceback__))):
+        for tb in reversed(frames):
             if not _is_secret(tb.tb_frame):
                 traceback = TracebackType(traceback, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
-        each.__traceback__ = traceback
+        _TRACEBACK.__set__(each, traceback)
 
 
 class SecretsWithheld:
@@ -101,13 +116,20 @@ def _is_secret(frame: FrameType) -> bool:
     return module.startswith(_SECRET_MODULES) or _SECRET_VARIABLE in frame.f_code.co_varnames
 
 
-def _chain(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
-    if error is None or id(error) in seen:
-        return
-    seen.add(id(error))
-    yield error
-    yield from _chain(error.__cause__, seen)
-    yield from _chain(error.__context__, seen)
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _chain(each, seen)
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its causes, contexts and members, at most so many.
+
+    A caller's own exceptions may be among them, of any length and with attributes that raise, so
+    these are read as Python itself reads them.
+    """
+    found, seen = deque((error,)), {id(error)}
+    while found and len(seen) < _LONGEST_CHAIN:
+        each = found.popleft()
+        yield each
+        links = [_CAUSE.__get__(each), _CONTEXT.__get__(each)]
+        if isinstance(each, BaseExceptionGroup):
+            links += _MEMBERS.__get__(each)[:_LONGEST_CHAIN]
+        for link in links:
+            if link is not None and id(link) not in seen:
+                seen.add(id(link))
+                found.append(link)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiormq
 from aiormq import spec
-from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
+from aiormq.exceptions import AMQPConnectionError, ConnectionClosed, InvalidFrameError
 from pamqp import constants
 from pamqp.exceptions import PAMQPException
 from pamqp.frame import FrameTypes, unmarshal
@@ -160,6 +160,13 @@ class Client(aiormq.Connection):
         self.blocked = None
         self.unblocked.set()
         logger.info("RabbitMQ takes messages again")
+
+    async def close(self, exc: Any = asyncio.CancelledError, timeout: float | None = None) -> None:
+        """Close; what still waits gets a cause.
+
+        After an orderly end aiormq 7.2 has none, and raises a bare ``Exception`` in a publish.
+        """
+        await super().close(exc or ConnectionClosed(200, "closed by this side"), timeout)
 
     def heard_of_since(self, moment: float) -> bool:
         """Tell whether anything came from the broker since a moment of the loop's clock."""
