@@ -12,10 +12,10 @@ from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
 from pyfly_messaging.cli.init import initial_text
-from pyfly_messaging.cli.schema import schema_text
 from pyfly_messaging.settings import Diagnostic, MessagingSettings, isolated
 from pyfly_messaging.settings.catalogue.tree import ANY_NAME, catalogue
 from pyfly_messaging.settings.verdict import Verdict, validate
+from pyfly_messaging.settings.views.schema import schema_text
 
 CONFIG = Path(__file__).parent.parent / "config"
 REFERENCE = CONFIG / "pyfly.yaml"

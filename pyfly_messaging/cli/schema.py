@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from pyfly_messaging.cli.console import say
 from pyfly_messaging.cli.options import is_stdout, write
-from pyfly_messaging.settings.views.schema import json_schema
+from pyfly_messaging.settings.views.schema import schema_text
 
 
 def schema(
@@ -27,8 +26,3 @@ def schema(
     write(output, schema_text())
     if not is_stdout(output):
         say(f"wrote {output}")
-
-
-def schema_text() -> str:
-    """Return the schema as the text of its file."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

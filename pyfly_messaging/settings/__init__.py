@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyfly_messaging.settings.models.deprecation import Deprecation
     from pyfly_messaging.settings.plugins.plugin import AdapterPlugin
     from pyfly_messaging.settings.sources.inputs import isolated
+    from pyfly_messaging.settings.views.schema import json_schema
 
 __all__ = [
     "AdapterPlugin",
@@ -54,6 +55,7 @@ __all__ = [
     "StartupSettings",
     "TlsSettings",
     "isolated",
+    "json_schema",
     "providers",
 ]
 
@@ -64,6 +66,7 @@ _LATER = {
     "Diagnostic": "diagnostics.diagnostic",
     "Severity": "diagnostics.diagnostic",
     "isolated": "sources.inputs",
+    "json_schema": "views.schema",
     "Origin": "diagnostics.origins",
 }
 

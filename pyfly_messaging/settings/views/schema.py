@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -45,6 +46,11 @@ def json_schema(settings_cls: type[BaseModel] | None = None) -> dict[str, Any]:
             "pyfly": {"type": ["object", "null"], "properties": {"messaging": messaging}}
         },
     }
+
+
+def schema_text() -> str:
+    """Return the schema of `MessagingSettings` as the text of its file, ``pyfly.schema.json``."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _section(setting: Setting) -> dict[str, Any]:
