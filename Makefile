@@ -1,28 +1,44 @@
-# `make demo` and `make test` do all their own set-up; Python 3.11 or newer and make are enough.
+# Every target does its own set-up; Python 3.11 or newer and make are enough.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench brokers install-brokers schema clean
+.PHONY: help demo test check format bench brokers install-brokers generate clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is in the venv: only pip; what the demo needs, with the client of its broker; everything.
+CLIENT := $(filter kafka rabbitmq,$(PYFLY_MESSAGING__PROVIDER))
+CREATED := $(VENV)/.created
+DEMO := $(VENV)/.demo$(CLIENT:%=-%)
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check install
+NEEDS := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *(need for extra in sys.argv[1:] for need in p["optional-dependencies"][extra]), sep="\n")
+COLLECTED := sed -un 's/^Collecting \([^ ]*\).*/  \1/p'
 PYTEST_ARGS ?=
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml
+$(CREATED):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
-	@echo "Setting up $(VENV) (once, about a minute) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]' \
-		| sed -un 's/^Collecting \([^ ]*\).*/  \1/p'
 	@touch $@
 
-demo: $(READY) ## Run the order pipeline; PYFLY_MESSAGING__PROVIDER=kafka or rabbitmq switches the broker
-	@$(BIN)/python docs/examples/order_pipeline.py
+$(DEMO): pyproject.toml | $(CREATED)
+	@echo "Installing what the library needs in $(VENV) (once, some seconds) ..."
+	@# Not the library: that would take a build, with tools of its own, and as long again.
+	@$(BIN)/python -c '$(NEEDS)' $(CLIENT) | $(PIP) --requirement /dev/stdin | $(COLLECTED)
+	@touch $@
+
+$(READY): pyproject.toml | $(CREATED)
+	@echo "Installing the library and the development tools in $(VENV) (once, about a minute) ..."
+	@$(PIP) --quiet --upgrade 'pip>=25.1' # the first that knows --group
+	@$(PIP) --editable '.[all]' --group dev | $(COLLECTED)
+	@touch $(VENV)/.demo{,-kafka,-rabbitmq} $@
+
+demo: $(DEMO) ## Run the order pipeline; PYFLY_MESSAGING__PROVIDER=kafka or rabbitmq switches the broker
+	@PYTHONPATH=. $(BIN)/python docs/examples/order_pipeline.py
 
 test: $(READY) ## Run every test, on real brokers that it installs and starts itself; shows coverage
 	@# Not by a plugin of pytest: ours is loaded before it, and so would be most of the package.
@@ -48,7 +64,7 @@ brokers: $(READY) ## Run a Kafka and a RabbitMQ on their default ports until Ctr
 install-brokers: $(READY) ## Make sure that both brokers can be started
 	@$(BIN)/python -m tests.brokers --install
 
-schema: $(READY) ## Regenerate what is made from the settings and the kit: reference, schema, pages
+generate: $(READY) ## Write again what is made from the settings and the kit: reference, schema, pages
 	@$(BIN)/pyfly-messaging config init --force
 	@$(BIN)/python -c 'from pyfly_messaging.settings.diagnostics.codes import render_codes as r; print(r(), end="")' > docs/configuration-errors.md
 	@$(BIN)/python -m tests.testing.guarantees

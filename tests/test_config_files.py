@@ -21,7 +21,7 @@ CONFIG = Path(__file__).parent.parent / "config"
 REFERENCE = CONFIG / "pyfly.yaml"
 PRODUCTION = CONFIG / "pyfly-production.yaml"
 FILES = sorted(CONFIG.glob("*.yaml"))
-AGAIN = "it is generated: run `make schema`"
+AGAIN = "it is generated: run `make generate`"
 ENVIRON = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9093,kafka-2:9093",
     "KAFKA_USERNAME": "shop",
