@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench brokers install-brokers generate clean
+.PHONY: help demo test check format bench matrix brokers install-brokers generate clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install
 NEEDS := import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *(need for extra in sys.argv[1:] for need in p["optional-dependencies"][extra]), sep="\n")
 COLLECTED := sed -un 's/^Collecting \([^ ]*\).*/  \1/p'
 PYTEST_ARGS ?=
+NOX_ARGS ?=
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ check: $(READY) ## Format, lint, types, dependency direction, fast tests
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q -m 'not kafka and not rabbitmq and not slow' $(PYTEST_ARGS)
 
+matrix: $(READY) ## Fast tests and demo on every CPython from 3.11 to 3.14 that is installed
+	@$(BIN)/nox --session matrix $(NOX_ARGS) -- $(PYTEST_ARGS)
+
 format: $(READY) ## Rewrite the code in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -70,5 +74,5 @@ generate: $(READY) ## Write again what is made from the settings and the kit: re
 	@$(BIN)/python -m tests.testing.guarantees
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
