@@ -9,7 +9,7 @@ from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 _SYBIL = Sybil(parsers=[PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS)])
 
@@ -27,14 +27,22 @@ def _examples() -> list[object]:
 
 @pytest.mark.parametrize("example", _examples())
 def test_code_block(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every Python block of the README and the guides runs, in the order of its page."""
+    """Every Python block of the pages runs, in the order of its page."""
     monkeypatch.chdir(tmp_path)
     example.evaluate()
 
 
 def test_links() -> None:
-    """Every relative link of the README and the guides leads somewhere."""
+    """Every relative link of the pages leads somewhere."""
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_recipes_name_files_that_exist() -> None:
+    """Every file and folder that CONTRIBUTING.md names is there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"\b(?:pyfly_messaging|tests|docs)/[\w/.<>-]*[\w/>]", text)
+    assert len(named) > 50
+    assert [name for name in named if "<" not in name and not (ROOT / name).exists()] == []
