@@ -18,7 +18,7 @@ from pyfly_messaging.settings.binding.layers import Layer
 from pyfly_messaging.settings.diagnostics.origins import DEFAULT, Entry
 from pyfly_messaging.settings.diagnostics.report import MOST_SHOWN, render_report, report_json
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
-from pyfly_messaging.settings.sources.inputs import Inputs, reading
+from pyfly_messaging.settings.sources.inputs import Inputs, isolated, reading
 from pyfly_messaging.settings.sources.variable_files import MOST_LINES
 from pyfly_messaging.settings.text import suggest
 from tests.settings.corpus import below_messaging
@@ -192,3 +192,98 @@ def test_a_value_is_taken_back_without_a_search() -> None:
     layer.entries = Unsearched(layer.entries)
     assert layer.drop(("listeners", "a", "retries")) == Entry(DEFAULT, 4)
     assert layer.drop(("listeners", "b", "retries")) is None
+
+
+def mapping_in_itself() -> dict[str, Any]:
+    """Return a mapping that contains itself."""
+    data: dict[str, Any] = {}
+    data["options"] = data
+    return data
+
+
+def list_in_itself() -> dict[str, Any]:
+    """Return options with a list that contains itself."""
+    data: list[Any] = []
+    data.append(data)
+    return {"options": {"x": data}}
+
+
+def deep_mapping() -> dict[str, Any]:
+    """Return mappings in mappings, 3,000 levels deep."""
+    data: dict[str, Any] = {}
+    for _ in range(3000):
+        data = {"options": data}
+    return data
+
+
+def deep_list() -> dict[str, Any]:
+    """Return options with lists in lists, 3,000 levels deep."""
+    data: list[Any] = []
+    for _ in range(3000):
+        data = [data]
+    return {"options": {"x": data}}
+
+
+def multiplied() -> dict[str, Any]:
+    """Return a few lists, each of them used nine times by the next one."""
+    data: list[Any] = ["x"]
+    for _ in range(12):
+        data = [data] * 9
+    return {"options": {"x": data}}
+
+
+ENDLESS = [
+    (mapping_in_itself, "it contains itself", "argument kafka.options"),
+    (list_in_itself, "it contains itself", "argument kafka.options.x"),
+    (deep_mapping, "nested deeper than 100 levels", "argument kafka"),
+    (deep_list, "nested deeper than 100 levels", "argument kafka"),
+    (multiplied, "more than 10000 values", "argument kafka"),
+]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("make", "message", "place"), ENDLESS, ids=lambda x: getattr(x, "__name__", None)
+)
+def test_arguments_without_an_end(
+    make: Callable[[], dict[str, Any]], message: str, place: str, folder: Path
+) -> None:
+    """An argument that contains itself, is too deep or too large is refused at its place."""
+    value = make()
+
+    def in_isolation() -> None:
+        with isolated(kafka=value), isolated(kafka={"acks": "all"}):
+            MessagingSettings()
+
+    ways: list[Callable[[], object]] = [
+        lambda: MessagingSettings(kafka=value),
+        lambda: MessagingSettings.load(environ={}, kafka=value),
+        in_isolation,
+    ]
+    for way in ways:
+        with pytest.raises(ConfigurationError) as caught:
+            way()
+        [found] = caught.value.diagnostics
+        assert (found.code, found.message) == ("CFG016", f"the argument kafka: {message}")
+        assert found.origin is not None
+        assert found.origin.place == place
+        assert found.help == "give plain data that does not contain itself"
+
+
+def test_what_is_used_twice_has_an_end(folder: Path) -> None:
+    """An argument that uses one collection at two places does not contain itself."""
+    shared = {"a": [1]}
+    loaded = MessagingSettings.load(environ={}, kafka={"options": {"x": shared, "y": [shared]}})
+    assert loaded.kafka.options == {"x": shared, "y": [shared]}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("depth", [200, 900, 100_000])
+@pytest.mark.parametrize("name", ["OPTIONS", "OPTIONS__X"])
+def test_deep_json_in_a_variable(name: str, depth: int, folder: Path) -> None:
+    """JSON that is too deep is refused, not read as text."""
+    variable = f"PYFLY_MESSAGING__KAFKA__{name}"
+    [found] = refused(None, {variable: "[" * depth + "]" * depth}, folder).diagnostics
+    assert (found.code, found.message) == (
+        "CFG016", f"the JSON of {variable}: nested deeper than 100 levels"
+    )  # fmt: skip

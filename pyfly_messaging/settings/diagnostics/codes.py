@@ -106,8 +106,8 @@ FILE_CODES = {
     ),
     "CFG016": Code(
         "too deep or too many",
-        "The file is nested deeper than 100 levels, has more than 20,000 keys and values, refers "
-        "to itself, or its aliases multiply.",
+        "A file or an argument is nested deeper than 100 levels, has too many keys and values, "
+        "refers to itself, or its aliases multiply.",
         "write the values out, without aliases",
     ),
     "CFG017": Code(

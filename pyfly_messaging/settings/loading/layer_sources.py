@@ -14,8 +14,14 @@ from pyfly_messaging.settings.binding.layers import Layer
 from pyfly_messaging.settings.catalogue.naming import naming as naming_of
 from pyfly_messaging.settings.catalogue.tree import catalogue
 from pyfly_messaging.settings.loading.load import Load, current_load
-from pyfly_messaging.settings.sources.inputs import Inputs, current_inputs, merged, with_changes
+from pyfly_messaging.settings.sources.inputs import (
+    Inputs,
+    current_inputs,
+    with_changes,
+    with_overrides,
+)
 from pyfly_messaging.settings.text.names import canonical
+from pyfly_messaging.settings.text.nesting import excess
 
 
 class LayerSource(PydanticBaseSettingsSource):
@@ -51,7 +57,7 @@ def begin(settings_cls: type[BaseModel], values: Mapping[str, Any]) -> Load:
     """
     options = {name: value for name, value in values.items() if name.startswith("_")}
     named = {name: value for name, value in values.items() if not name.startswith("_")}
-    keywords = merged(current_inputs().overrides, named)
+    keywords = with_overrides(current_inputs().overrides, named)
     sources = (options.get("_build_sources") or ((), {}))[0]
     prepared = [source.load for source in sources if isinstance(source, LayerSource)]
     inputs = _inputs(options, settings_cls)
@@ -61,7 +67,7 @@ def begin(settings_cls: type[BaseModel], values: Mapping[str, Any]) -> Load:
     load.arguments = options | {
         known[canonical(name)].key: value
         for name, value in keywords.items()
-        if canonical(name) in known
+        if canonical(name) in known and excess(value) is None
     }
     return load
 

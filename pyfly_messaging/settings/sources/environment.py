@@ -16,6 +16,7 @@ from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Related,
 from pyfly_messaging.settings.diagnostics.origins import Origin
 from pyfly_messaging.settings.sources.variables import Variable
 from pyfly_messaging.settings.text.names import canonical_name, dotted
+from pyfly_messaging.settings.text.nesting import MOST_DEPTH, Excess, excess
 from pyfly_messaging.settings.text.secrets import MASK, looks_secret
 
 # What Kubernetes puts into every container for a service called pyfly-messaging (and for one
@@ -23,6 +24,10 @@ from pyfly_messaging.settings.text.secrets import MASK, looks_secret
 _KUBERNETES = re.compile(
     r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$"
 )
+
+
+class _EndlessError(Exception):
+    """JSON is nested too deep, or has too many values."""
 
 
 class EnvironmentReader:
@@ -48,7 +53,10 @@ class EnvironmentReader:
         # Variables of whole sections first, so that those of single settings win over them.
         for upper in sorted(mine, key=lambda upper: upper.count(self._naming.delimiter)):
             parts = upper[len(prefix) :].lower().split(self._naming.delimiter.lower())
-            self._bind(binder, mine[upper], parts)
+            try:
+                self._bind(binder, mine[upper], parts)
+            except _EndlessError as error:
+                self._report(_endless(mine[upper], str(error)))
         return layer
 
     def _bind(self, binder: Binder, variable: Variable, parts: list[str]) -> None:
@@ -147,9 +155,25 @@ def _json(text: str) -> Any:
     import json
 
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        value = json.loads(text)
+    except ValueError:
         return None
+    except RecursionError:
+        problem: Excess | None = Excess(f"nested deeper than {MOST_DEPTH} levels")
+    else:
+        problem = excess(value)
+    if problem is not None:
+        raise _EndlessError(problem.message)
+    return value
+
+
+def _endless(variable: Variable, message: str) -> Diagnostic:
+    return Diagnostic(
+        code="CFG016",
+        message=f"the JSON of {variable.name}: {message}",
+        origin=variable.origin,
+        help="check that this is the right value",
+    )
 
 
 def _two_casings(first: Variable, second: Variable) -> Diagnostic:

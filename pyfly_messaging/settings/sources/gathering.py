@@ -19,6 +19,8 @@ from pyfly_messaging.settings.sources.discovery import SECRETS_VARIABLE, Files, 
 from pyfly_messaging.settings.sources.environment import EnvironmentReader, near_misses
 from pyfly_messaging.settings.sources.inputs import Inputs, as_path
 from pyfly_messaging.settings.sources.variables import Variable, variables
+from pyfly_messaging.settings.text.names import full
+from pyfly_messaging.settings.text.nesting import Excess, excess
 
 
 @dataclass(slots=True)
@@ -64,9 +66,28 @@ def gather(
 
 def _arguments(root: Setting, keywords: Mapping[str, Any], report: Report) -> Layer:
     layer = Layer("arguments")
-    if keywords:
-        Binder(root, layer, report).bind(root, from_keywords(keywords), ())
+    finite = {}
+    for name, value in keywords.items():
+        if (problem := excess(value)) is None:
+            finite[name] = value
+        else:
+            report(_endless(name, problem))
+    if finite:
+        Binder(root, layer, report).bind(root, from_keywords(finite), ())
     return layer
+
+
+def _endless(name: str, problem: Excess) -> Diagnostic:
+    """Complain about an argument that cannot be followed to its end."""
+    path = (name, *problem.path)
+    return Diagnostic(
+        code="CFG016",
+        message=f"the argument {name}: {problem.message}",
+        setting=full((name,)),
+        origin=Origin("keyword", ".".join(path)),
+        label="here",
+        help="give plain data that does not contain itself",
+    )
 
 
 def _dotenv(inputs: Inputs, report: Report) -> list[Variable]:

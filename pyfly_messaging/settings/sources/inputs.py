@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pyfly_messaging.settings.text.nesting import excess
+
 StrPath: TypeAlias = str | os.PathLike[str]
 DOTENV = ".env"
 
@@ -89,7 +91,7 @@ def isolated(
         profiles=tuple(profiles),
         discover=False,
         dotenv=(),
-        overrides=merged(outer, overrides),
+        overrides=with_overrides(outer, overrides),
     )
     _isolation.append(inputs)
     try:
@@ -108,6 +110,18 @@ def merged(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any
         else:
             result[name] = value
     return result
+
+
+def with_overrides(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments merged; one that has no end is kept as it is, for the load to refuse it."""
+    below, endless_below = _by_end(lower)
+    above, endless_above = _by_end(higher)
+    return merged(below, above) | endless_below | endless_above
+
+
+def _by_end(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    endless = {name: value for name, value in values.items() if excess(value) is not None}
+    return {name: value for name, value in values.items() if name not in endless}, endless
 
 
 def with_changes(inputs: Inputs, **changes: object) -> Inputs:

@@ -14,11 +14,9 @@ from pyfly_messaging.settings.binding.given import Given, Key
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
 from pyfly_messaging.settings.text.names import canonical
+from pyfly_messaging.settings.text.nesting import MOST_DEPTH, MOST_NODES
 from pyfly_messaging.settings.text.scalars import resolve
 
-MOST_DEPTH = 100
-MOST_NODES = 10_000
-"""Values in the section of this library, those of aliases counted each time."""
 MOST_PARSED = 20_000
 """Keys and values in a file, whatever section they belong to."""
 _CORE = "tag:yaml.org,2002:"
