@@ -122,9 +122,9 @@ FILE_CODES = {
     ),
     "CFG019": Code(
         "file not readable",
-        "The path is a directory, a named pipe, a device or a socket, or its permissions forbid to "
-        "read it.",
-        "name a file that this user can read",
+        "The path is a directory, a named pipe, a device, a socket or a symbolic link that leads "
+        "nowhere, or its permissions forbid to read it.",
+        "name a file that this user can read, and repair or remove a link that leads nowhere",
     ),
     "CFG020": Code(
         "placeholder not set",

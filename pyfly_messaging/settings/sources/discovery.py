@@ -13,7 +13,7 @@ from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
 from pyfly_messaging.settings.diagnostics.origins import Origin
 from pyfly_messaging.settings.sources.inputs import Inputs, as_path
-from pyfly_messaging.settings.text.local_files import no_path
+from pyfly_messaging.settings.text.local_files import is_there, no_path
 
 CONFIG_VARIABLE = "PYFLY_CONFIG"
 PROFILES_VARIABLE = "PYFLY_PROFILES_ACTIVE"
@@ -41,11 +41,11 @@ def find_files(inputs: Inputs, environ: Mapping[str, str], report: Report) -> Fi
     """Return the files to read and the active profiles; report what is missing."""
     profiles = _profiles(inputs, environ, report)
     base = _base(inputs, environ, report)
-    paths = [base] if base is not None and _is_there(base) else []
+    paths = [base] if base is not None and is_there(base) else []
     where = [base] if base is not None else [Path(place) for place in PLACES if inputs.discover]
     for profile in profiles:
         candidates = [path.with_name(f"{path.stem}-{profile}{path.suffix}") for path in where]
-        found = next((path for path in candidates if _is_there(path)), None)
+        found = next((path for path in candidates if is_there(path)), None)
         if found is not None:
             paths.append(found)
         elif candidates:
@@ -85,7 +85,7 @@ def _base(inputs: Inputs, environ: Mapping[str, str], report: Report) -> Path | 
         return _explicit(named, origin, f"{CONFIG_VARIABLE} names ", report)
     if not inputs.discover:
         return None
-    found = [path for path in map(Path, PLACES) if _is_there(path)]
+    found = [path for path in map(Path, PLACES) if is_there(path)]
     for path in (*found[1:], *_wrong_suffix()):
         read = f"{found[0]} is read" if found else f"only {' and '.join(PLACES)} are looked for"
         report(
@@ -102,7 +102,7 @@ def _base(inputs: Inputs, environ: Mapping[str, str], report: Report) -> Path | 
 
 
 def _wrong_suffix() -> Iterator[Path]:
-    return (path for path in (Path(p).with_suffix(".yml") for p in PLACES) if _is_there(path))
+    return (path for path in (Path(p).with_suffix(".yml") for p in PLACES) if os.path.lexists(path))
 
 
 def _explicit(named: str, origin: Origin, prefix: str, report: Report) -> Path | None:
@@ -122,7 +122,7 @@ def _explicit(named: str, origin: Origin, prefix: str, report: Report) -> Path |
         )
         return None
     path = as_path(named)
-    if _is_there(path):
+    if is_there(path):
         return path
     from pyfly_messaging.settings.text.suggest import closest
 
@@ -143,14 +143,6 @@ def _explicit(named: str, origin: Origin, prefix: str, report: Report) -> Path |
         )
     )
     return path
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        # It cannot even be looked at: reading it says why.
-        return True
 
 
 def _missing_profile(profile: str, where: list[Path], inputs: Inputs, report: Report) -> None:
@@ -187,7 +179,7 @@ def _misnamed(profile: str, where: list[Path], report: Report) -> bool:
         for suffix in (".yaml", ".yml")
     ]
     for path, base in found:
-        if _is_there(path):
+        if os.path.lexists(path):
             right = base.with_name(f"{base.stem}-{profile}{base.suffix}")
             report(
                 Diagnostic(

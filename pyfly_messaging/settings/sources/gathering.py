@@ -19,6 +19,7 @@ from pyfly_messaging.settings.sources.discovery import SECRETS_VARIABLE, Files, 
 from pyfly_messaging.settings.sources.environment import EnvironmentReader, near_misses
 from pyfly_messaging.settings.sources.inputs import Inputs, as_path
 from pyfly_messaging.settings.sources.variables import Variable, variables
+from pyfly_messaging.settings.text.local_files import is_there
 from pyfly_messaging.settings.text.names import full
 from pyfly_messaging.settings.text.nesting import Excess, excess
 
@@ -93,8 +94,9 @@ def _endless(name: str, problem: Excess) -> Diagnostic:
 def _dotenv(inputs: Inputs, report: Report) -> list[Variable]:
     found: dict[str, Variable] = {}
     for path in map(as_path, inputs.dotenv):
-        # A virtual environment may have this name as well.
-        if path.exists() and not (path / "pyvenv.cfg").is_file():
+        # A virtual environment may have this name as well. Path.is_file would raise where it is
+        # not allowed to look.
+        if is_there(path) and not os.path.isfile(path / "pyvenv.cfg"):  # noqa: PTH113
             from pyfly_messaging.settings.sources.variable_files import read_dotenv
 
             found |= {variable.name: variable for variable in read_dotenv(path, report)}

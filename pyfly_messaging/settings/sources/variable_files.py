@@ -108,7 +108,8 @@ def _dotenv_text(path: Path, report: Report) -> str | None:
             code="ENV007",
             message=f"{path} cannot be read: {problem}",
             origin=Origin("dotenv", str(path)),
-            help="save it as UTF-8, in a regular file, readable for this user",
+            help="save it as UTF-8, in a regular file, readable for this user; remove a link that "
+            "leads nowhere",
         )
     )
     return None

@@ -37,6 +37,43 @@ def no_path(text: str) -> str:
     return ""
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether there is anything at a path, be it a link that leads nowhere.
+
+    What cannot even be looked at counts: reading it says why.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return bool(broken_link(path))
+    except OSError:
+        return True
+    except ValueError:  # a null character
+        return False
+    return True
+
+
+def broken_link(path: Path) -> str:
+    """Return which link at a path or above it leads nowhere, and where it points, empty if none."""
+    for part in (path, *path.parents):
+        try:
+            target = part.readlink()
+        except (OSError, ValueError):
+            continue  # no link
+        try:
+            part.stat()
+        except FileNotFoundError:
+            return f"{_named(part, path)} is a symbolic link to {target}, which does not exist"
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return f"{_named(part, path)} is a symbolic link to {target}, in a circle"
+    return ""
+
+
+def _named(part: Path, path: Path) -> str:
+    return "it" if part == path else str(part)
+
+
 def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file; nothing else is opened, so no read waits.
 
@@ -50,7 +87,7 @@ def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
     """
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "it is not a path")
-    _check_kind(path.stat())
+    _check_kind(_status(path))
     with open(path, "rb", opener=_open_at_once) as file:
         _check_kind(os.fstat(file.fileno()))
         data: bytes = file.read(most + 1) or b""
@@ -80,6 +117,16 @@ def read_secret(path: Path) -> str:
 def reason(error: OSError) -> str:
     """Return why a file cannot be read, for people."""
     return error.strerror or type(error).__name__
+
+
+def _status(path: Path) -> os.stat_result:
+    """Return the status of what a path leads to, or say which link leads nowhere."""
+    try:
+        return path.stat()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP} and (problem := broken_link(path)):
+            raise OSError(error.errno, problem) from None
+        raise
 
 
 def _check_kind(status: os.stat_result) -> None:

@@ -161,6 +161,8 @@ _MAKERS: dict[str, Callable[[Path], None]] = {
     "device": lambda path: path.symlink_to("/dev/zero"),
     "socket": _make_socket,
     "directory": Path.mkdir,
+    "link-to-nowhere": lambda path: path.symlink_to("nowhere"),
+    "link-to-itself": lambda path: path.symlink_to(path.name),
 }
 
 
