@@ -20,6 +20,7 @@ from pyfly_messaging.settings.diagnostics.report import MOST_SHOWN, render_repor
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
 from pyfly_messaging.settings.sources.inputs import Inputs, isolated, reading
 from pyfly_messaging.settings.sources.variable_files import MOST_LINES
+from pyfly_messaging.settings.sources.yaml import secret_uses
 from pyfly_messaging.settings.text import suggest
 from tests.settings.corpus import below_messaging
 
@@ -287,3 +288,12 @@ def test_deep_json_in_a_variable(name: str, depth: int, folder: Path) -> None:
     assert (found.code, found.message) == (
         "CFG016", f"the JSON of {variable}: nested deeper than 100 levels"
     )  # fmt: skip
+
+
+@pytest.mark.timeout(120)
+def test_many_uses_of_aliases(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file in which aliases give more uses than are looked at, no value is quoted."""
+    monkeypatch.setattr(secret_uses, "MOST_USES", 5)
+    error = refused(below_messaging("kafka: {acks: &a none, client-id: *a}"), {}, folder)
+    assert "none" not in str(error)
+    assert "expected one of: all, 1, 0" in str(error)

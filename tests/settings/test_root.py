@@ -30,7 +30,7 @@ from pyfly_messaging.settings import (
     Section,
     isolated,
 )
-from pyfly_messaging.settings.views.show import effective_values
+from pyfly_messaging.settings.views.show import effective_values, render_values
 from tests.settings.corpus import below_messaging
 
 
@@ -563,3 +563,33 @@ def test_address_form_with_higher_precedence_wins(tmp_path: Path) -> None:
     environ = {"PYFLY_MESSAGING__RABBITMQ__URL": "amqp://a:b@mq:5674/"}
     rabbitmq = MessagingSettings.load(path, environ=environ).rabbitmq
     assert (rabbitmq.address.host, rabbitmq.address.port) == ("mq", 5674)
+
+
+def test_the_alias_of_a_secret_is_shown_nowhere(folder: Path) -> None:
+    """What is a password at one place is masked at the others too, and set all the same."""
+    secret = "hunter2-SeCrEt"
+    body = f"kafka: {{client-id: &g {secret}}}\nrabbitmq: {{password: *g, username: *g}}"
+    (folder / "pyfly.yaml").write_text(below_messaging(f"provider: memory\n{body}"))
+    loaded = MessagingSettings.load(environ={})
+    assert loaded.rabbitmq.username == loaded.kafka.client_id == secret
+    said = [repr(loaded), repr(loaded.rabbitmq), repr(loaded.provenance.entries)]
+    said += [render_values(effective_values(loaded), origins=True), repr(loaded.notes)]
+    assert secret not in "\n".join(said)
+
+
+def test_an_alias_of_no_secret_is_shown(folder: Path) -> None:
+    """Values that several places share are quoted as long as none of the places is secret."""
+    text = "servers: &s [broker:x]\n" + below_messaging("kafka: {bootstrap-servers: *s}")
+    (folder / "pyfly.yaml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        MessagingSettings.load(environ={})
+    assert "[broker:x]" in str(caught.value)
+
+
+def test_the_error_of_an_aliased_secret_can_be_pickled_without_it(folder: Path) -> None:
+    """A pickled error does not hold the secret either."""
+    text = below_messaging("rabbitmq: {password: &pw hunter2-SeCrEt, port: *pw, username: *pw}")
+    (folder / "pyfly.yaml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        MessagingSettings.load(environ={})
+    assert b"hunter2" not in pickle.dumps(caught.value)

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -195,6 +196,25 @@ def test_placeholders(leaves: list[Any], data: st.DataObject) -> None:
         else:
             said += [render_report(loaded.notes), repr(loaded.notes)]
     assert SECRET not in "\n".join(said)
+
+
+@EXAMPLES
+@given(
+    st.lists(st.sampled_from(PLAIN), min_size=1, max_size=5),
+    st.lists(st.sampled_from(SECRETS), min_size=1, max_size=2),
+    st.randoms(use_true_random=False),
+    st.booleans(),
+)
+def test_aliases(plain: list[Any], secrets: list[Any], order: Random, outside: bool) -> None:
+    """A secret that an alias gives to harmless settings as well is shown at none of them."""
+    leaves = [*plain, *secrets]
+    order.shuffle(leaves)
+    tree: dict[str, Any] = {}
+    for leaf in leaves:
+        put(tree, spelt(leaf.path), "*a")
+    text = block({"pyfly": {"messaging": tree}}).replace('"*a"', "*a")
+    text = f"x: &a {SECRET}\n{text}" if outside else text.replace("*a", f"&a {SECRET}", 1)
+    check(text, {})
 
 
 @EXAMPLES

@@ -24,6 +24,7 @@ class Key:
         origin: Where.
         span: First and last index in the text, when it comes from one.
         bare: Whether it stands in braces without a colon: ``{a, b: c}``.
+        secret: Whether it is the alias of what must not be shown; its text is left out.
 
     """
 
@@ -31,6 +32,7 @@ class Key:
     origin: Origin
     span: Span | None = None
     bare: bool = False
+    secret: bool = False
 
 
 @dataclass(slots=True)

@@ -119,6 +119,17 @@ def not_mergeable(origin: Origin) -> Diagnostic:
     )
 
 
+def secret_key(key: Key) -> Diagnostic:
+    """Complain about a key that is the alias of a secret."""
+    return Diagnostic(
+        code="CFG101",
+        message="a key is the alias of a secret",
+        origin=key.origin,
+        label="another place uses this as the value of a secret",
+        help="write the key out, without an alias",
+    )
+
+
 def bare_key(key: Key, path: Path) -> Diagnostic:
     """Complain about a word in braces that has neither a colon nor a value."""
     section = dotted(path) or PREFIX

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from pyfly_messaging.settings.binding.given import Given, show_key
 from pyfly_messaging.settings.binding.twins import distinct
-from pyfly_messaging.settings.catalogue.masking import hides, is_showable, masked
+from pyfly_messaging.settings.catalogue.masking import masked, may_quote
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.diagnostic import Report
 from pyfly_messaging.settings.diagnostics.origins import Entry, Path
@@ -160,6 +160,8 @@ class LeafReader:
 
     def _free_scalar(self, given: Given, name: str) -> Any:
         self._check_one_line(given)
+        # What is secret by its name is masked by its name, and hides nothing beside it.
+        self.secret = self.secret or (given.secret and not looks_secret(name))
         harmless = isinstance(given.value, bool | int | float) or self._content.shape == "scalar"
         hidden = looks_secret(name) or not self._may_show(given)
         if given.source is not None and given.span is not None and harmless and not hidden:
@@ -217,11 +219,7 @@ class LeafReader:
             raise UnreadableError
 
     def _may_show(self, given: Given) -> bool:
-        """Tell whether a value may be quoted: a URL only when its password can be told apart."""
-        text = given.text or ""
-        if given.secret or hides(self._setting):
-            return False
-        return not (self._setting.url or "://" in text) or is_showable(self._setting, text)
+        return not given.secret and may_quote(self._setting, given.text or "")
 
     def _refuse(self, given: Given) -> None:
         from pyfly_messaging.settings.binding.value_complaints import wrong_shape

@@ -30,6 +30,16 @@ def hides(setting: Setting) -> bool:
     return setting.secret and not _is_address(setting)
 
 
+def may_quote(setting: Setting, text: str) -> bool:
+    """Tell whether text that is given for a setting may be quoted, without the password in a URL.
+
+    A URL may be only when its password can be told apart.
+    """
+    if hides(setting):
+        return False
+    return not (setting.url or "://" in text) or is_showable(setting, text)
+
+
 def is_showable(setting: Setting, url: str) -> bool:
     """Tell whether the password of a URL can be told apart from all the rest."""
     return is_well_formed(url) if _is_address(setting) else may_show_url(url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Any
@@ -23,6 +23,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _STRUCTURE = frozenset(" \t:,-?[]{}'\"|>")
 _WORD = re.compile(r"""["']?([A-Za-z0-9_-]+)""")
 _KEY = re.compile(r"""(?<![A-Za-z0-9_.-])([A-Za-z0-9_.-]++)["']?[ \t]*+[:=]([ \t]|$)?""")
+_ANCHOR = re.compile(r"(?<![^\s\[{,:])&[^\s,\[\]{}]")
 _WIDTH = 110
 
 
@@ -30,8 +31,8 @@ class SourceText:
     """A text with the positions of its characters and the spans that may be quoted.
 
     Once it is parsed (`root` is set) everything is masked but structure and the spans that were
-    given to `show`. Before, for text that is no YAML, only lines that begin with a known
-    harmless key are quoted.
+    given to `show`; what was given to `hide` is masked all the same. Before, for text that is no
+    YAML, only lines that begin with a known harmless key are quoted.
 
     Attributes:
         name: The file as it was named.
@@ -50,6 +51,7 @@ class SourceText:
         self.secret_keys: frozenset[str] = frozenset()
         self._starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
         self._spans: list[tuple[int, int]] | None = None
+        self._hidden: frozenset[tuple[int, int]] = frozenset()
         self._shown: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def position(self, index: int) -> tuple[int, int]:
@@ -75,6 +77,14 @@ class SourceText:
         line, column = self.position(start)
         end_line, end_column = self.position(end)
         return Origin("file", self.name, "", line, column, end_line, end_column)
+
+    def hide(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Forbid the spans of nodes to be quoted, whatever else is said about them."""
+        self._hidden = self._hidden.union(spans)
+
+    def hides(self, start: int, end: int) -> bool:
+        """Tell whether the span of a node was given to `hide`."""
+        return (start, end) in self._hidden
 
     def show(self, start: int, end: int) -> None:
         """Allow the span of a node to be quoted, unless it is a secret by its form."""
@@ -141,7 +151,7 @@ class SourceText:
         self, span: tuple[int, int], offset: int, text: str, inside: tuple[int, int]
     ) -> Iterator[tuple[int, int, str]]:
         done = inside[0]
-        for start, end in self._shown.get(span, ()):
+        for start, end in () if span in self._hidden else self._shown.get(span, ()):
             first, last = max(start - offset, done), min(end - offset, inside[1])
             if first >= last:
                 continue
@@ -175,6 +185,9 @@ class SourceText:
                 break
         if (secret := secret_at(rest)) >= 0:
             end = min(end, secret)
+        if anchor := _ANCHOR.search(rest, 0, end):
+            # An alias may use it where it is secret.
+            end = anchor.start()
         if (comment := rest.find(" #", 0, end)) >= 0:
             end = comment
         yield from _without_user_info(rest[:end], indent)

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ValidationError
 
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings.catalogue.display import attribute, value_at
+from pyfly_messaging.settings.catalogue.masking import hides
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
-from pyfly_messaging.settings.diagnostics.origins import Provenance
+from pyfly_messaging.settings.diagnostics.origins import Entry, Path, Provenance
 from pyfly_messaging.settings.diagnostics.report import render_report
 from pyfly_messaging.settings.judgement.checks import run_checks
 from pyfly_messaging.settings.loading.load import Load
@@ -51,19 +52,31 @@ def judge(settings: WholeSettings, load: Load) -> Loaded:
     if load.failed:
         raise ConfigurationError(render_report(found), found)
     load.warn(found)
-    _conceal(settings, load.provenance)
+    _conceal(settings, load)
     return Loaded(load.provenance, tuple(found), load.files.profiles)
 
 
-def _conceal(settings: WholeSettings, provenance: Provenance) -> None:
+def _conceal(settings: WholeSettings, load: Load) -> None:
     """Tell each section which of its values came from a secret: their types do not say it."""
-    for path, entries in provenance.entries.items():
-        origin = entries[0].origin
-        if MASK not in str(entries[0].shown) or not (origin.via or origin.kind == "secret-file"):
+    for path, entries in load.provenance.entries.items():
+        if not _is_from_secret(path, entries[0], load):
             continue
         owners = ((value_at(settings, path[:end]), path[end:]) for end in range(len(path)))
         owner, rest = [pair for pair in owners if isinstance(pair[0], WholeSettings | Section)][-1]
         owner._concealed.add((attribute(owner, str(rest[0])), *rest[1:]))
+
+
+def _is_from_secret(path: Path, entry: Entry, load: Load) -> bool:
+    """Tell whether a value came from a secret: a placeholder, a file, the alias of one."""
+    if MASK not in str(entry.shown):
+        return False
+    origin = entry.origin
+    if origin.via or origin.kind == "secret-file":
+        return True
+    setting = load.root.find(path)
+    return (
+        origin.kind == "file" and entry.shown == MASK and setting is not None and not hides(setting)
+    )
 
 
 def _rest(

@@ -22,6 +22,7 @@ from pyfly_messaging.settings.sources.yaml.nodes import (
     compose,
     entries,
 )
+from pyfly_messaging.settings.sources.yaml.secret_uses import hidden_spans
 from pyfly_messaging.settings.text.lookalikes import lookalike
 from pyfly_messaging.settings.text.names import canonical
 from pyfly_messaging.settings.text.scalars import resolve
@@ -61,6 +62,8 @@ class YamlFile:
             self._bind(node, self.source, environ)
 
     def _bind(self, node: Node, source: SourceText, environ: Mapping[str, str]) -> None:
+        if "*" in source.text and "&" in source.text:
+            source.hide(hidden_spans(node, self._root, LEVELS))
         section = self._section(node, source)
         if section is None:
             return

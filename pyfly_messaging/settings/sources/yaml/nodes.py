@@ -76,14 +76,16 @@ def compose(source: SourceText, report: Report) -> Node | None:
 
 
 def entries(node: MappingNode, source: SourceText) -> Iterator[tuple[Key, Node]]:
-    """Yield the keys and value nodes of a mapping, as they are written. Keys that are no text are
-    named after their kind.
+    """Yield the keys and value nodes of a mapping, as they are written.
+
+    A key that is no text, or that must not be shown, is called ``?``.
     """
     for key, value in node.value:
         start, end = key.start_mark.index, key.end_mark.index
-        text = key.value if isinstance(key, ScalarNode) else "?"
+        secret = source.hides(start, end)
+        text = key.value if isinstance(key, ScalarNode) and not secret else "?"
         bare = not value.value and ":" not in source.text[end : value.end_mark.index + 1]
-        yield Key(text, source.origin(start, end), (start, end), bare), value
+        yield Key(text, source.origin(start, end), (start, end), bare, secret), value
 
 
 class Converter:
@@ -137,6 +139,7 @@ class Converter:
             plain=plain,
             block=node.style in {"|", ">"},
             source=source,
+            secret=source.hides(start, end),
         )
 
     def _entries(self, node: MappingNode) -> Iterator[tuple[Key, Given]]:
@@ -146,12 +149,17 @@ class Converter:
             if key.text == "<<":
                 merged += self._merge(value, key)
                 continue
+            if key.secret:
+                from pyfly_messaging.settings.binding.key_complaints import secret_key
+
+                self._report(secret_key(key))
+                continue
             own.add(canonical(key.text))
             given = self.convert(value, key)
             if given is not None:
                 yield key, given
         for key, value in merged:
-            if canonical(key.text) not in own:
+            if not key.secret and canonical(key.text) not in own:
                 own.add(canonical(key.text))
                 given = self.convert(value, key)
                 if given is not None:
