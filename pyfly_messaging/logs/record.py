@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import cast
 
+from pyfly_messaging.logs.stand_in import stand_in_for
 from pyfly_messaging.logs.text import one_line, qualified_name, text_of
 from pyfly_messaging.logs.trace import trace_of
 
@@ -16,8 +17,11 @@ class _SafeRecords(logging.Filter):
     """Escapes and cuts the message of a record, and prepares its traceback.
 
     A record whose message is safe as it is keeps its template and its arguments, by which tools
-    group records. ``exc_info`` stays for those who look at the exception itself; formatters of the
-    standard library print ``exc_text`` where it is set.
+    group records. Formatters of the standard library print ``exc_text`` where it is set. For those
+    that make their own text ``exc_info`` has the exception itself, or a harmless stand-in.
+
+    So nothing that is done with a record runs code of the exception, and what a log handler raises
+    is nobody's but its own: a ``KeyboardInterrupt`` there is the user's, and ends the program.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -32,8 +36,11 @@ class _SafeRecords(logging.Filter):
         safe = one_line(message)
         if safe != message or not keeps:
             record.msg, record.args = safe, ()
-        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
-            record.exc_text = trace_of(record.exc_info[1])
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            record.exc_text = record.exc_text or trace_of(error)
+            harmless = stand_in_for(error, record.exc_text)
+            if harmless is not error:
+                record.exc_info = type(harmless), harmless, harmless.__traceback__
         return True
 
 

@@ -67,10 +67,19 @@ def describe(error: BaseException, limit: int = TEXT_LIMIT) -> str:
 
 def qualified_name(cls: type) -> str:
     """Return the name of a class as logs, headers and ``fatal_exceptions`` write it."""
-    module, name = _module_of(cls), one_line(_name_of(cls), NAME_LIMIT)
-    if module == "builtins" or not _is_text(module):
-        return name
-    return f"{one_line(module, NAME_LIMIT)}.{name}"
+    module, name = module_name(cls), class_name(cls)
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def module_name(cls: type) -> str:
+    """Return the name of a class's module; ``builtins`` if it is no text."""
+    module = _module_of(cls)
+    return one_line(module, NAME_LIMIT) if _is_text(module) else "builtins"
+
+
+def class_name(cls: type) -> str:
+    """Return the name of a class without its module."""
+    return one_line(_name_of(cls), NAME_LIMIT)
 
 
 def _is_text(value: Any) -> bool:

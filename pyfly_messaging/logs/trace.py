@@ -108,7 +108,7 @@ def _frames(error: BaseException) -> list[str]:
 
 
 def _headline(error: BaseException) -> list[str]:
-    name, (first, *rest) = qualified_name(type(error)), _lines(raw_text_of(error))
+    name, (first, *rest) = qualified_name(type(error)), text_lines(raw_text_of(error))
     return [f"{name}: {first}" if first or rest else name, *rest]
 
 
@@ -116,13 +116,13 @@ def _notes(error: BaseException) -> list[str]:
     notes = getattr(error, "__notes__", ())
     if type(notes) is not list:
         return []
-    lines = [line for note in notes[:NOTES_LIMIT] for line in ("", *_lines(raw_text_of(note)))]
+    lines = [line for note in notes[:NOTES_LIMIT] for line in ("", *text_lines(raw_text_of(note)))]
     if len(notes) > NOTES_LIMIT:
         lines.append(f"({len(notes) - NOTES_LIMIT:,} more notes)")
     return lines
 
 
-def _lines(text: str) -> list[str]:
+def text_lines(text: str) -> list[str]:
     """Return the beginning of a text in escaped lines, all but the first indented."""
     length, head = str.__len__(text), str.__getitem__(text, slice(TEXT_LIMIT))
     first, *rest = (one_line(line, TEXT_LIMIT) for line in head.replace("\r\n", "\n").split("\n"))

@@ -82,7 +82,7 @@ def test_traceback_is_safe_and_the_exception_stays(
     output: io.StringIO, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Formatters print our traceback; who wants the exception itself finds it."""
-    error = ValueError(NASTY)
+    error = ValueError("line\nERROR forged")
     try:
         raise error
     except ValueError:
@@ -92,7 +92,16 @@ def test_traceback_is_safe_and_the_exception_stays(
     assert record.exc_info[1] is error
     text = output.getvalue()
     assert text.startswith("failed\nTraceback (most recent call last):\n  File ")
-    assert not CONTROL.search(text.replace("\n", ""))
+    assert text.endswith("ValueError: line\n    ERROR forged\n")
+
+
+def test_traceback_of_a_text_that_is_not_printable(output: io.StringIO) -> None:
+    """A text that could steer a terminal is escaped in the traceback."""
+    try:
+        raise ValueError(NASTY)
+    except ValueError:
+        logger.exception("failed")
+    assert not CONTROL.search(output.getvalue().replace("\n", ""))
 
 
 def test_no_exception_is_none(output: io.StringIO) -> None:
