@@ -23,6 +23,9 @@ from pyfly_messaging.logs import qualified_name
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy
 
+# Not `error.__traceback__`, which can be code of others.
+_traceback_of = BaseException.__dict__["__traceback__"].__get__
+
 _NO_HEADERS: dict[str, str] = {}
 # The least pause before a dead letter is published again: that goes on for as long as it takes,
 # and without a retry_delay it would do so without any pause. Seconds.
@@ -113,6 +116,7 @@ class Settlement:
         Raises:
             asyncio.CancelledError: The task that runs the handler was cancelled. That is no
                 failure: the message is not settled and goes back to the broker.
+            GeneratorExit: The coroutine is closed, as at the end of an event loop. The same holds.
 
         """
         headers = message.headers
@@ -126,8 +130,10 @@ class Settlement:
             # By its type: an instance can claim any class, or raise when it is asked.
             if issubclass(type(error), asyncio.CancelledError):
                 _reraise_if_cancelled(error)
-            elif issubclass(type(error), KeyboardInterrupt | SystemExit | GeneratorExit):
+            elif issubclass(type(error), KeyboardInterrupt | SystemExit):
                 raise
+            elif issubclass(type(error), GeneratorExit) and not _is_of_a_frame_within(error):
+                raise  # this coroutine is being closed, and cannot await anything any more
             return await self.failed(message, error, failures + 1)
         return None
 
@@ -247,3 +253,15 @@ def _reraise_if_cancelled(error: BaseException) -> None:
     task = asyncio.current_task()
     if task is None or task.cancelling():
         raise error
+
+
+def _is_of_a_frame_within(error: BaseException) -> bool:
+    """Tell whether what was caught had come out of what the catching frame has called.
+
+    Python closes a coroutine from the inside: the handler first, whose ``GeneratorExit`` ends there
+    (`gen_close` in CPython's genobject.c); then it raises a new one in the frame that awaits the
+    handler. So the traceback of that one is this single frame; one that the handler raised itself
+    comes with the handler's.
+    """
+    traceback = _traceback_of(error)
+    return traceback is not None and traceback.tb_next is not None

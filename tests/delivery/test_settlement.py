@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from datetime import UTC, datetime
 
@@ -289,7 +290,10 @@ def test_nothing_is_fatal_by_default() -> None:
     assert not is_fatal(ListenerPolicy(), InvalidOrder())
 
 
-@pytest.mark.parametrize("error", [Wrecked("x"), asyncio.CancelledError("x"), StopAsyncIteration()])
+@pytest.mark.parametrize(
+    "error",
+    [Wrecked("x"), asyncio.CancelledError("x"), StopAsyncIteration(), GeneratorExit("x")],
+)
 @on_virtual_time
 async def test_any_exception_of_the_handler_is_a_failure(error: BaseException) -> None:
     """What a handler raises on its own is a failed attempt, be it no `Exception`."""
@@ -298,13 +302,48 @@ async def test_any_exception_of_the_handler_is_a_failure(error: BaseException) -
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @on_virtual_time
 async def test_what_ends_the_process_passes(error: type[BaseException]) -> None:
-    """KeyboardInterrupt, SystemExit and GeneratorExit are not caught."""
+    """KeyboardInterrupt and SystemExit are not caught."""
     handler, _ = failing(error())
     with pytest.raises(error):
         await settlement(handler).attempt(message())
+
+
+@pytest.mark.parametrize("limit", [None, 10.0])
+@pytest.mark.parametrize("cleans_up", ["not", "raises", "raises another", "returns"])
+@pytest.mark.parametrize("way", ["close", "throw"])
+def test_a_closed_coroutine_is_no_failure(
+    caplog: pytest.LogCaptureFixture, limit: float | None, cleans_up: str, way: str
+) -> None:
+    """When the coroutine is closed, nothing is decided, logged or awaited, whatever the handler
+    does then.
+    """
+    ended = []
+
+    async def waits(message: Message) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except GeneratorExit:
+            if cleans_up == "raises":
+                raise
+            if cleans_up == "raises another":
+                raise GeneratorExit("another") from None
+
+    async def begin() -> None:
+        handled = settlement(waits, timeout=limit).attempt(message())
+        handled.send(None)
+        if way == "close":
+            handled.close()
+        else:
+            with pytest.raises(GeneratorExit, match="thrown"):
+                handled.throw(GeneratorExit("thrown"))
+        ended.append(inspect.getcoroutinestate(handled))
+
+    asyncio.run(begin())
+    assert ended == [inspect.CORO_CLOSED]
+    assert caplog.messages == []
 
 
 @on_virtual_time

@@ -31,6 +31,7 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (delivery.RaisesConcurrency, "test_concurrency_of_one_listener_in_a_group"),
     (failure.RetriesEveryHandler, "test_only_the_failed_handler_is_retried"),
     (failure.SwallowsErrors, "test_failed_attempt_is_repeated"),
+    (failure.LosesGeneratorExits, "test_generator_exit_of_a_handler_is_a_failed_attempt"),
     (failure.DropsWhatIsSpent, "test_dead_letter_is_the_message_unchanged"),
     (failure.RetriesForEver, "test_retries_come_after_the_first_attempt"),
     (failure.RetriesAtOnce, "test_retries_wait_longer_each_time"),

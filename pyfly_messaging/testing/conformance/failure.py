@@ -191,6 +191,20 @@ class FailureCases(Stage):
         assert (len(probe.called), letters.values) == (6, [b"1", b"2"])
 
     @case()
+    async def test_generator_exit_of_a_handler_is_a_failed_attempt(self) -> None:
+        """A handler that raises ``GeneratorExit`` has failed; the publisher does not see it."""
+
+        async def leave(message: Message) -> None:
+            await asyncio.sleep(0)
+            raise GeneratorExit
+
+        broker, topic, probe, letters = await self.burying(leave)
+        for value in (b"1", b"2"):
+            await broker.publish(topic, value, key=b"key")
+        await letters.handled(2)
+        assert (len(probe.called), letters.values) == (6, [b"1", b"2"])
+
+    @case()
     async def test_handler_that_cancels_itself_has_failed(self) -> None:
         """A handler that cancels its own task has failed; its listener and its publisher go on."""
 

@@ -185,7 +185,7 @@ class TestExits:
     """What ends the process."""
 
     @pytest.mark.parametrize("waits_before", [True, False])
-    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
     @on_virtual_time
     async def test_it_passes_through_the_publisher(
         self, error: type[BaseException], waits_before: bool

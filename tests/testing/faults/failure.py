@@ -1,6 +1,7 @@
 """Faults of retry and dead letters."""
 
 import asyncio
+import contextlib
 import logging
 
 from pyfly_messaging.message import Message
@@ -18,6 +19,17 @@ class SwallowsErrors(Fault):
             await quietly(handler(message))
 
         return swallow
+
+
+class LosesGeneratorExits(Fault):
+    """Takes a handler that raised `GeneratorExit` for one that was closed."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def lose(message: Message) -> None:
+            with contextlib.suppress(GeneratorExit):
+                await handler(message)
+
+        return lose
 
 
 class DropsWhatIsSpent(Fault):
