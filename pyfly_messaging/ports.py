@@ -94,6 +94,10 @@ class MessageBrokerPort(Protocol):
         After ``shutdown.timeout`` (seconds) handlers that still run are cancelled; their messages
         stay unacknowledged and are redelivered. Idempotent, and safe after a failed start; when it
         has returned, no handler runs.
+
+        A handler may call it, be it through other tasks: the stop does not wait for that handler,
+        nor for one that waits for a stop itself. It returns at once there if another stop of this
+        broker is under way.
         """
         ...
 

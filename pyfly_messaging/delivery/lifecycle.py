@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from pyfly_messaging.delivery.handling import within_handler
+
 
 class Lifecycle:
     """Serialises starts and stops.
@@ -26,6 +28,7 @@ class Lifecycle:
         self._open = open_
         self._close = close
         self._clean = True
+        self._stops = 0  # under way
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
 
@@ -45,10 +48,20 @@ class Lifecycle:
             self.running = True
 
     async def stop(self) -> None:
-        """Close what is open. A stop that was cancelled is finished by the next one."""
-        async with self._turn():
-            if not self._clean:
-                await self._finish()
+        """Close what is open. A stop that was cancelled is finished by the next one.
+
+        Within a handler it returns at once if another stop is under way: that one waits for the
+        handler, which would wait for it.
+        """
+        if self._stops and within_handler():
+            return
+        self._stops += 1
+        try:
+            async with self._turn():
+                if not self._clean:
+                    await self._finish()
+        finally:
+            self._stops -= 1
 
     def _turn(self) -> asyncio.Lock:
         """Return the lock of this event loop: one that was waited for serves no other."""

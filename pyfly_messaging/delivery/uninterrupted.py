@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.handling import stopping
 
 T = TypeVar("T")
 
@@ -58,4 +59,5 @@ async def close_within(seconds: float, close: Close) -> None:
 
     """
     deadline = Deadline(seconds)
-    await uninterrupted(close(deadline, asyncio.current_task()), on_cancel=deadline.expire)
+    with stopping():
+        await uninterrupted(close(deadline, asyncio.current_task()), on_cancel=deadline.expire)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 
 import pytest
 
+from pyfly_messaging.delivery.handling import handling
 from pyfly_messaging.delivery.lifecycle import Lifecycle
 from tests.delivery.clock import on_virtual_time, turns
 
@@ -107,6 +109,27 @@ async def test_a_stop_waits_for_the_start() -> None:
     connection.gate.set()
     await asyncio.gather(starting, stopping)
     assert connection.log == ["open", "opened", "close", "closed"]
+
+
+@on_virtual_time
+async def test_a_stop_within_a_handler_does_not_wait_for_another() -> None:
+    """A handler's stop returns at once while another is under way, and else closes itself."""
+    connection = Connection()
+    await connection.lifecycle.start()
+    connection.gate.clear()
+    stopping = asyncio.create_task(connection.lifecycle.stop())
+    await turns()
+    context = copy_context()
+    context.run(handling.set, object())
+    inside = asyncio.create_task(connection.lifecycle.stop(), context=context)
+    outside = asyncio.create_task(connection.lifecycle.stop())
+    await turns()
+    assert (stopping.done(), inside.done(), outside.done()) == (False, True, False)
+    connection.gate.set()
+    await asyncio.gather(stopping, outside)
+    await connection.lifecycle.start()
+    await asyncio.create_task(connection.lifecycle.stop(), context=context)
+    assert not connection.runs()
 
 
 async def cancelled_stop(connection: Connection) -> None:

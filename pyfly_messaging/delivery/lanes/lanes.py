@@ -9,6 +9,7 @@ from contextvars import copy_context
 from typing import Any
 
 from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.handling import is_waited_for
 from pyfly_messaging.delivery.lanes.batch import Batch
 from pyfly_messaging.delivery.lanes.workers import Workers
 from pyfly_messaging.logs import get_logger
@@ -81,8 +82,8 @@ class Lanes(ABC):
         """Close; let running handlers finish; cancel those that still run after ``timeout``.
 
         What waits, for its turn or for another attempt, is not begun. When this has returned no
-        handler runs, but for one that calls it itself. That one cannot be waited for: its message
-        is handed back with the others, and settled no more.
+        handler runs, but for one that calls it itself, be it through other tasks. That one cannot
+        be waited for: its message is handed back with the others, and settled no more.
 
         Args:
             timeout: For running handlers: seconds, a deadline, or None to wait as long as they
@@ -118,7 +119,7 @@ class Lanes(ABC):
         self._workers.wake_all()
 
     def _running(self, caller: asyncio.Task[Any] | None) -> set[asyncio.Future[Any]]:
-        return {task for task in self._workers.tasks if task is not caller}
+        return {task for task in self._workers.tasks if task is not caller and is_waited_for(task)}
 
     def _interrupt(self, running: asyncio.Future[Any]) -> None:
         running.cancel()

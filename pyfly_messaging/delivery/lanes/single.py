@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pyfly_messaging.delivery.handling import handling, is_waited_for
 from pyfly_messaging.delivery.lanes.batch import Batch
 from pyfly_messaging.delivery.lanes.guest import Guest
 from pyfly_messaging.delivery.lanes.interrupted import Interrupted
@@ -30,6 +31,7 @@ class SingleLane(Lanes):
 
     def __init__(self, name: str, on_idle: Callable[[], None] | None = None) -> None:
         super().__init__(name, 1, on_idle)
+        self.context.run(handling.set, self)  # for visits; a worker names itself
         self.guest: Guest | None = None
         self.visited = False
         self._batches: deque[Batch[Any]] = deque()
@@ -65,8 +67,9 @@ class SingleLane(Lanes):
 
     def _running(self, caller: asyncio.Task[Any] | None) -> set[asyncio.Future[Any]]:
         running = super()._running(caller)
-        if self.guest is not None and self.guest.task is not caller:
-            running.add(self.guest.left)
+        guest = self.guest
+        if guest is not None and guest.task is not caller and is_waited_for(self):
+            running.add(guest.left)
         return running
 
     def _interrupt(self, running: asyncio.Future[Any]) -> None:

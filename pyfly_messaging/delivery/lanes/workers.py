@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Protocol, cast
 
+from pyfly_messaging.delivery.handling import handling
 from pyfly_messaging.logs import describe, get_logger
 
 logger = get_logger("pyfly_messaging.delivery")
@@ -76,6 +77,7 @@ class Workers:
 
     async def _work(self) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
+        handling.set(task)
         await self._lanes.work(task.cancelling)
 
     def _leave(self, task: asyncio.Task[None]) -> None:

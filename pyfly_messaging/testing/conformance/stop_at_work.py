@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -16,6 +18,9 @@ from pyfly_messaging.testing.conformance.stage import QUICK, Stage, fail, turns
 
 _STUCK = 12  # listeners whose handlers never end
 _SHUTDOWN = 1.0  # seconds for all of them; one after the other they would take 12
+
+
+Stop: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class StopAtWorkCases(Stage):
@@ -108,6 +113,83 @@ class StopAtWorkCases(Stage):
         await before.gone(self.deadline)
         assert (probe.values, probe.cancelled) == ([b"the end"], 0)
         assert took[0] < self.deadline / 2, "stop() has waited for the handler that called it"
+
+    @case()
+    async def test_handler_that_stops_its_broker_in_another_task(self) -> None:
+        """A handler may stop its own broker through other tasks: that does not wait for it."""
+
+        async def in_a_group(stop: Stop) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(stop())
+
+        ways: list[Callable[[Stop], Awaitable[object]]] = [
+            lambda stop: asyncio.create_task(stop()),
+            lambda stop: asyncio.gather(stop()),
+            lambda stop: asyncio.wait_for(stop(), 2 * self.deadline),
+            in_a_group,
+        ]
+        for way in ways:
+            await self._stop_inside(way)
+
+    async def _stop_inside(self, way: Callable[[Stop], Awaitable[object]]) -> None:
+        async def stop(message: Message) -> None:
+            began = time.monotonic()
+            await way(broker.stop)
+            took.append(time.monotonic() - began)
+
+        took: list[float] = []
+        broker, topic, probe = await self.listening(stop)
+        await self.hand_over(broker, topic, b"the end")
+        await probe.handled()
+        await asyncio.gather(*self._publishes, return_exceptions=True)
+        assert (probe.values, probe.cancelled) == ([b"the end"], 0)
+        assert took[0] < self.deadline / 2, "stop() has waited for the handler that called it"
+
+    @case()
+    async def test_handler_that_stops_a_broker_that_stops(self) -> None:
+        """A handler's stop returns at once while another is under way, which waits for it."""
+
+        async def stop(message: Message) -> None:
+            await gate.wait()
+            began = time.monotonic()
+            await broker.stop()
+            took.append(time.monotonic() - began)
+
+        gate, took = self.gate(), list[float]()
+        broker, topic, probe = await self.listening(stop)
+        await self.hand_over(broker, topic, b"the end")
+        await probe.began(1)
+        stopping = asyncio.create_task(self.stop(broker))
+        await turns()
+        gate.set()
+        await stopping
+        assert (probe.values, probe.cancelled, probe.running) == ([b"the end"], 0, 0)
+        assert took[0] < self.deadline / 2, "stop() has waited for the stop that waits for it"
+
+    @case()
+    async def test_handlers_that_stop_each_others_broker(self) -> None:
+        """Handlers of two brokers that stop each other's broker do not wait for each other."""
+
+        def stopping(other: int) -> Callable[[Message], Awaitable[None]]:
+            async def stop(message: Message) -> None:
+                await gate.wait()
+                began = time.monotonic()
+                await listening[other][0].stop()
+                took.append(time.monotonic() - began)
+
+            return stop
+
+        gate, took = self.gate(), list[float]()
+        listening = [await self.listening(stopping(1)), await self.listening(stopping(0))]
+        for broker, topic, probe in listening:
+            await self.hand_over(broker, topic, b"the end")
+            await probe.began(1)
+        gate.set()
+        for _, _, probe in listening:
+            await probe.handled()
+            assert (probe.values, probe.cancelled) == ([b"the end"], 0)
+        await asyncio.gather(*self._publishes, return_exceptions=True)
+        assert max(took) < self.deadline / 2, "each stop() has waited for the other's handler"
 
     @case("redelivers")
     async def test_handler_that_stops_its_broker_and_fails(self) -> None:

@@ -80,6 +80,58 @@ class TestStopInsideAHandler:
         await broker.stop()
 
     @pytest.mark.parametrize("concurrency", [1, 2])
+    @pytest.mark.parametrize("waits_before", [True, False])
+    @on_virtual_time
+    async def test_a_handler_that_stops_the_broker_in_another_task(
+        self, waits_before: bool, concurrency: int
+    ) -> None:
+        """A stop waits for other handlers, but not for the one whose task calls it."""
+
+        async def stops(message: Message) -> None:
+            if waits_before:
+                await asyncio.sleep(1)
+            await asyncio.gather(broker.stop(), asyncio.sleep(0))
+            stopped_at.append(now())
+
+        stopped_at: list[float] = []
+        service, other = Service(stops), Service(lambda message: asyncio.sleep(5))
+        broker = InMemoryMessageBroker(policy=policy(concurrency=concurrency))
+        await broker.subscribe("orders", service.on_message, "one")
+        await broker.subscribe("orders", other.on_message, "two")
+        await broker.start()
+        publishing = asyncio.create_task(broker.publish("orders", b"v"))
+        if concurrency == 1:
+            await publishing
+        else:  # a worker's message is handed back
+            with pytest.raises(PublishError, match=STOPPED):
+                await publishing
+        await turns()
+        assert stopped_at == [5.0]
+        assert (service.values, other.values) == (["v"], ["v"])
+
+    @on_virtual_time
+    async def test_two_handlers_that_stop_the_broker(self) -> None:
+        """The stop of the second handler returns at once; its message is settled."""
+
+        async def stops(message: Message) -> None:
+            await asyncio.sleep(1 + len(message.topic))
+            await broker.stop()
+            stopped_at.append(now())
+
+        stopped_at: list[float] = []
+        service = Service(stops)
+        broker = InMemoryMessageBroker()
+        await broker.subscribe("o", service.on_message, "one")
+        await broker.subscribe("oo", service.on_message, "two")
+        await broker.start()
+        await asyncio.gather(broker.publish("o", b"1"), broker.publish("oo", b"2"))
+        assert stopped_at == [3.0, 3.0]
+        await broker.start()
+        await turns()
+        assert len(service.got) == 2
+        await broker.stop()
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
     @on_virtual_time
     async def test_a_queued_handler_that_stops_the_broker(self, concurrency: int) -> None:
         """In a worker too, a stop does not wait for the handler that calls it."""

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 import weakref
+from contextvars import Context
 
 from pyfly_messaging.errors import BrokerError, BrokerUnavailableError, PublishError
 from pyfly_messaging.message import Message
@@ -248,7 +249,41 @@ class WaitsForItsCaller(Fault):
     """Waits in stop for every handler, the one that called it included."""
 
     async def stop(self) -> None:
-        await self.spawn(self.inner.stop())
+        # In a context of its own: that of the handler says who it is.
+        await asyncio.create_task(self.inner.stop(), context=Context())
+
+
+class KnowsItsCallerByTheTask(WaitsForItsCaller):
+    """Does not wait in stop for the handler whose own task calls it, but for any other."""
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self.callers: set[asyncio.Task[None] | None] = set()
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def noted(message: Message) -> None:
+            self.callers.add(asyncio.current_task())
+            await handler(message)
+
+        return noted
+
+    async def stop(self) -> None:
+        if asyncio.current_task() in self.callers:
+            await self.inner.stop()
+        else:
+            await super().stop()
+
+
+class WaitsForTheStopUnderWay(Fault):
+    """Waits in stop, a handler's too, for the end of another."""
+
+    def __init__(self, make: Make, policy: ListenerPolicy) -> None:
+        super().__init__(make, policy)
+        self.turn = asyncio.Lock()
+
+    async def stop(self) -> None:
+        async with self.turn:
+            await self.inner.stop()
 
 
 class SettlesWhatFailsAfterStop(Fault):

@@ -1,0 +1,48 @@
+"""Whose handler runs around here, so that a stop does not wait for the handler that wants it.
+
+A handler may stop its broker through other tasks: ``asyncio.gather``, a ``TaskGroup``. They copy
+the handler's context, and with it who runs the handler. It is set once for each worker and each
+lane, not for each message. So a task that a handler has left behind, and that stops the broker
+later, does not wait for what the same worker handles by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+handling: ContextVar[object] = ContextVar("pyfly handling", default=None)
+"""The task of the worker that runs a handler here, or the lane that the handler visits."""
+
+# Whose handlers wait for a stop now; one that waits for two is there twice.
+_stopping: list[object] = []
+
+
+def within_handler() -> bool:
+    """Tell whether a handler runs here, or has begun the task that runs here."""
+    return handling.get() is not None
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Note, if a handler runs here, that it waits for a stop."""
+    own = handling.get()
+    if own is None:
+        yield
+        return
+    _stopping.append(own)
+    try:
+        yield
+    finally:
+        _stopping.remove(own)
+
+
+def is_waited_for(runs: object) -> bool:
+    """Tell whether a stop that is wanted here waits for the handler that somebody runs.
+
+    It does not wait for the handler that wants it. Nor, if a handler wants it, for one that waits
+    for a stop itself: handlers of two brokers that stop each other's would wait for ever.
+    """
+    own = handling.get()
+    return own is None or (runs is not own and runs not in _stopping)
