@@ -14,6 +14,7 @@ from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Report
 from pyfly_messaging.settings.diagnostics.origins import Origin
 from pyfly_messaging.settings.sources.inputs import Inputs, as_path
 from pyfly_messaging.settings.text.local_files import is_there, no_path
+from pyfly_messaging.settings.text.secrets import mask_url
 
 CONFIG_VARIABLE = "PYFLY_CONFIG"
 PROFILES_VARIABLE = "PYFLY_PROFILES_ACTIVE"
@@ -131,14 +132,17 @@ def _explicit(named: str, origin: Origin, prefix: str, report: Report) -> Path |
         near = closest(path.name, sorted(entry.name for entry in islice(folder.iterdir(), 1000)))
     except OSError:
         near = None
-    help_ = f'did you mean "{folder / near}"?' if near else CODES["CFG018"].cure
+    shown = mask_url(str(path))  # what was meant for a URL may lack its scheme
+    help_ = f'did you mean "{mask_url(str(folder / near))}"?' if near else CODES["CFG018"].cure
     if named.startswith("~") and path == Path(named):
         help_ = "write the whole path: there is no user of the name that follows the '~'"
     report(
         Diagnostic(
             code="CFG018",
-            message=f"{prefix}{path}, which does not exist" if prefix else f"{path} does not exist",
-            origin=origin if prefix else Origin("file", str(path)),
+            message=f"{prefix}{shown}, which does not exist"
+            if prefix
+            else f"{shown} does not exist",
+            origin=origin if prefix else Origin("file", shown),
             help=help_,
         )
     )
