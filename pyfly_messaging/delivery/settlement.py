@@ -14,10 +14,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from pyfly_messaging.delivery.backoff import Backoff, Random
 from pyfly_messaging.delivery.dead_letter import PublishDeadLetter, dead_letter
 from pyfly_messaging.delivery.failure_log import FailureLog
 from pyfly_messaging.delivery.limits import at_most, within
-from pyfly_messaging.delivery.retry import Random, backoff
 from pyfly_messaging.delivery.subscription import Subscription
 from pyfly_messaging.logs import qualified_name
 from pyfly_messaging.message import Message
@@ -143,7 +143,7 @@ class Settlement:
         """Decide what follows the failed attempt number ``attempts`` (from 1)."""
         policy = self.subscription.policy
         if attempts <= policy.retries and not is_fatal(policy, error):
-            delay = backoff(policy, attempts, self._draw)
+            delay = Backoff.of(policy).pause(attempts, self._draw)
             self._failures.retried(message.topic, attempts, policy.retries + 1, delay, error)
             return _NextAttempt(self, message, attempts, delay)
         return await self._spent(message, error, attempts)
@@ -180,7 +180,7 @@ class Settlement:
     def _not_buried(
         self, letter: Message, error: BaseException, failures: int, refusal: BaseException
     ) -> Retry:
-        pause = backoff(self.subscription.policy, failures, self._draw)
+        pause = Backoff.of(self.subscription.policy).pause(failures, self._draw)
         delay = max(pause, _BURY_AGAIN_AFTER)
         self._failures.unconfirmed(letter.topic, delay, refusal)
         return _DeadLetter(self, letter, error, failures, delay)
