@@ -42,8 +42,7 @@ demo: $(DEMO) ## Run the order pipeline; PYFLY_MESSAGING__PROVIDER=kafka or rabb
 	@PYTHONPATH=. $(BIN)/python docs/examples/order_pipeline.py
 
 test: $(READY) ## Run every test, on real brokers that it installs and starts itself; shows coverage
-	@# Not by a plugin of pytest: ours is loaded before it, and so would be most of the package.
-	@$(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS) && $(BIN)/python -m coverage report
+	@$(BIN)/python -m tests.run $(PYTEST_ARGS)
 
 check: $(READY) ## Format, lint, types, dependency direction, fast tests
 	@$(BIN)/ruff format --check .
