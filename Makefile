@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench matrix brokers install-brokers generate clean
+.PHONY: help demo test chaos lint check format bench matrix brokers install-brokers generate clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,14 +41,20 @@ $(READY): pyproject.toml | $(CREATED)
 demo: $(DEMO) ## Run the order pipeline; PYFLY_MESSAGING__PROVIDER=kafka or rabbitmq switches the broker
 	@PYTHONPATH=. $(BIN)/python docs/examples/order_pipeline.py
 
-test: $(READY) ## Run every test, on real brokers that it installs and starts itself; shows coverage
-	@$(BIN)/python -m tests.run $(PYTEST_ARGS)
+test: $(READY) ## Run every test but long chaos, on real brokers that it installs and starts itself
+	@$(BIN)/python -m tests.run -m 'not chaos' $(PYTEST_ARGS)
 
-check: $(READY) ## Format, lint, types, dependency direction, fast tests
+chaos: $(READY) ## Run storms, fuzzing and outages for long: all of tests/chaos
+	@PYFLY_STORM_CALLS=$${PYFLY_STORM_CALLS:-500} FUZZ_SECONDS=$${FUZZ_SECONDS:-300} \
+		$(BIN)/python -m tests.run --no-coverage $(PYTEST_ARGS) tests/chaos
+
+lint: $(READY) ## Format, lint, dependency direction, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
+
+check: lint ## Lint and the fast tests
 	@$(BIN)/python -m pytest -q -m 'not kafka and not rabbitmq and not slow' $(PYTEST_ARGS)
 
 matrix: $(READY) ## Fast tests and demo on every CPython from 3.11 to 3.14 that is installed
