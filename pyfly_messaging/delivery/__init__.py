@@ -9,6 +9,7 @@ The names of ``__all__`` are public, for adapters of others.
 
 from pyfly_messaging.delivery.acknowledge import Acknowledger
 from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.ending import end_task
 from pyfly_messaging.delivery.lanes import Batch, Lanes, lanes_for
 from pyfly_messaging.delivery.ledger import Ledger
 from pyfly_messaging.delivery.lifecycle import Lifecycle
@@ -28,6 +29,7 @@ __all__ = [
     "Route",
     "Subscription",
     "close_within",
+    "end_task",
     "lanes_for",
     "uninterrupted",
 ]

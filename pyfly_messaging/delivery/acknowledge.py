@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from pyfly_messaging.delivery.ending import end_task
 from pyfly_messaging.logs import get_logger
 
 logger = get_logger("pyfly_messaging.delivery")
@@ -28,12 +29,14 @@ class Acknowledger:
         self._interval = interval
         self._name = name
         self._busy = False
+        self._stopped = False
         self._begun = asyncio.Event()
         self._nudged = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to flush."""
+        self._stopped = False
         self._task = asyncio.create_task(self._run(), name=f"pyfly acknowledge {self._name}")
 
     def begin(self) -> None:
@@ -51,17 +54,22 @@ class Acknowledger:
         self._nudged.set()
 
     async def stop(self) -> None:
-        """End without a last flush; a flush that is under way is cancelled."""
+        """End without a last flush; a flush that is under way is cancelled.
+
+        A flush that swallows its cancellation is cancelled again. One that ignores ten of them is
+        logged and left behind, so this returns after about ten seconds at the latest.
+        """
+        self._stopped = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            if await end_task(self._task):
+                logger.critical("listener %s: acknowledging ignores its cancellation", self._name)
             self._task = None
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopped:
             await self._begun.wait()
             self._begun.clear()
-            while True:
+            while not self._stopped:  # a flush may swallow its cancellation, and return
                 await self._interval_or_nudge()
                 busy = self._busy
                 try:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pyfly_messaging.delivery.acknowledge import Acknowledger
+from pyfly_messaging.delivery.ending import end_task
 from tests.delivery.clock import on_virtual_time, turns
 
 INTERVAL = 5.0
@@ -168,4 +169,72 @@ async def test_a_cancelled_task_is_no_failed_flush() -> None:
         task.cancel()
     await asyncio.sleep(100)
     assert source.flushed_at == [0.0]
+    await source.acknowledger.stop()
+
+
+class Swallowing:
+    """A flush that swallows cancellations, as some clients do, and then returns or goes on."""
+
+    def __init__(self, times: int, *, goes_on: bool) -> None:
+        self.left = times
+        self.goes_on = goes_on
+        self.acknowledger = Acknowledger(self.flush, interval=INTERVAL, name="listener")
+
+    async def flush(self) -> None:
+        while self.left:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.left -= 1
+                if not self.goes_on:
+                    return
+        await asyncio.Event().wait()
+
+    async def stop(self) -> float:
+        """Stop while a flush is under way; return how long that takes."""
+        self.acknowledger.start()
+        self.acknowledger.begin()
+        self.acknowledger.idle()
+        await turns()
+        await self.acknowledger.stop()
+        return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize(
+    ("times", "goes_on", "seconds"), [(1, False, 0.0), (1, True, 1.0), (3, True, 3.0)]
+)
+@on_virtual_time
+async def test_stop_ends_a_flush_that_swallows_its_cancellation(
+    times: int, goes_on: bool, seconds: float
+) -> None:
+    """A flush that swallows a cancellation is cancelled again; no task is left behind."""
+    source = Swallowing(times, goes_on=goes_on)
+    assert await source.stop() == seconds
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@on_virtual_time
+async def test_stop_gives_up_on_a_flush_that_ignores_cancellations(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A flush that ignores every cancellation does not hold up the stop for ever."""
+    source = Swallowing(15, goes_on=True)
+    assert await source.stop() == 10.0
+    (record,) = caplog.records
+    assert record.getMessage() == "listener listener: acknowledging ignores its cancellation"
+    await end_task(*asyncio.all_tasks() - {asyncio.current_task()})
+
+
+@on_virtual_time
+async def test_swallowed_cancellation_of_somebody_else() -> None:
+    """A cancellation that is no stop, and that a flush swallows, does not end acknowledgement."""
+    source = Swallowing(1, goes_on=False)
+    source.acknowledger.start()
+    source.acknowledger.begin()
+    source.acknowledger.idle()
+    await turns()
+    (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+    task.cancel()
+    await asyncio.sleep(1)
+    assert not task.done()
     await source.acknowledger.stop()

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pyfly_messaging.delivery.ending import CANCEL_AGAIN_AFTER
 from pyfly_messaging.delivery.lanes.batch import Batch, Run
 from pyfly_messaging.delivery.lanes.guest import Guest
 from pyfly_messaging.delivery.lanes.interrupted import Interrupted
 from pyfly_messaging.delivery.lanes.keyed import KeyedLanes
-from pyfly_messaging.delivery.lanes.lanes import CANCEL_AGAIN_AFTER, Lanes
+from pyfly_messaging.delivery.lanes.lanes import Lanes
 from pyfly_messaging.delivery.lanes.single import SingleLane
 
 __all__ = [

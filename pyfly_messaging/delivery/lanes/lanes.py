@@ -9,6 +9,7 @@ from contextvars import copy_context
 from typing import Any
 
 from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.ending import end_task
 from pyfly_messaging.delivery.handling import is_waited_for
 from pyfly_messaging.delivery.lanes.batch import Batch
 from pyfly_messaging.delivery.lanes.workers import Workers
@@ -16,11 +17,6 @@ from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message
 
 logger = get_logger("pyfly_messaging.delivery")
-
-CANCEL_AGAIN_AFTER = 1.0
-"""Seconds. A handler may catch its cancellation to clean up; one that goes on gets another."""
-
-_CANCEL_AT_MOST = 10
 
 
 class Lanes(ABC):
@@ -101,13 +97,7 @@ class Lanes(ABC):
                 running = await timeout.wait(running)
             else:
                 _, running = await asyncio.wait(running, timeout=timeout)
-        for _ in range(_CANCEL_AT_MOST):
-            if not running:
-                break
-            for task in running:
-                self._interrupt(task)
-            _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_AFTER)
-        if running:
+        if await end_task(*running, cancel=self._interrupt):
             logger.critical("listener %s: a handler ignores its cancellation", self.name)
         self._handed_back = True
         return list(self._unsettled())

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
+from pyfly_messaging.delivery import end_task
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import AppliesPolicies, MessageBrokerPort, MessageHandler
@@ -111,9 +112,9 @@ class Stage:
             gate.set()
         stops = (self.stop(broker) for broker in self._brokers)
         results = await asyncio.gather(*stops, return_exceptions=True)
-        for publish in self._publishes:
-            publish.cancel()
-        await asyncio.gather(*self._publishes, return_exceptions=True)
+        endless = await end_task(*self._publishes)
+        ended = (publish for publish in self._publishes if publish not in endless)
+        await asyncio.gather(*ended, return_exceptions=True)
         return results
 
     def broker(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from pyfly_messaging.delivery import end_task
 from pyfly_messaging.ports import MessageBrokerPort
 
 _PAUSE_S = 0.002
@@ -45,10 +46,9 @@ class Traffic:
         """
         __tracebackhide__ = True
         self._ended = True
-        if error is not None:
-            for task in self._tasks:
-                task.cancel()
-        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        endless = await end_task(*self._tasks) if error is not None else set()
+        ended = (task for task in self._tasks if task not in endless)
+        outcomes = await asyncio.gather(*ended, return_exceptions=True)
         for outcome in outcomes:
             if error is None and outcome is not None:
                 raise AssertionError(f"a publish raised {outcome!r}") from outcome
