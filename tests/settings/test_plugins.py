@@ -33,7 +33,7 @@ from pyfly_messaging.settings.views.explain import explain, render_explanation
 from pyfly_messaging.settings.views.reference import reference_yaml
 from pyfly_messaging.settings.views.schema import json_schema
 from pyfly_messaging.settings.views.show import effective_values, render_values
-from tests.examples.distribution import describe, install
+from tests.examples.distribution import PLUGIN, describe, install
 from tests.settings.corpus import below_messaging
 
 ROOT = Path(__file__).parent.parent.parent
@@ -477,6 +477,32 @@ class TestUnusable:
         installed({"pigeon": "PLUGIN"}, code=code)
         (found,) = problems(provider="pigeon")
         assert "Mute: (its text is not available: SystemExit)" in str(found)
+
+    @pytest.mark.parametrize(
+        ("body", "problem"),
+        [
+            ("raise ZeroDivisionError(self.loft)", "failed with ZeroDivisionError (adapter_for"),
+            ("raise ValueError(self.loft)", "failed with ValueError (adapter_for"),
+            ("return None", "failed with TypeError (base.py:"),
+            ("yield self.loft", "yields str, which is no Conflict"),
+        ],
+    )
+    def test_conflicts_fail(
+        self, folder: Path, installed: Install, body: str, problem: str
+    ) -> None:
+        """A check of its section that fails is a finding at the section's place, beside others."""
+        line = "    token: SecretStr | None = None\n"
+        check = f"    def conflicts(self):\n        {body}\n"
+        installed({"pigeon": "PLUGIN"}, code=PLUGIN.replace(line, line + check))
+        write(folder, "provider: pigeon\npigeon:\n  loft: hunter2\nkafka:\n  linger: soon")
+        found = {diagnostic.code: diagnostic for diagnostic in problems()}
+        assert set(found) == {"CFG218", "CFG105"}
+        failed = found["CFG218"]
+        assert failed.message.startswith(
+            f"pyfly.messaging.pigeon: CarrierSettings.conflicts() {problem}"
+        )
+        assert (failed.setting, place(failed)) == ("pyfly.messaging.pigeon", "pyfly.yaml:4:5")
+        assert "hunter2" not in repr(failed) + str(failed)
 
     def test_not_a_plugin(self) -> None:
         """An `AdapterPlugin` refuses settings that are no model, and what cannot be called."""

@@ -332,8 +332,8 @@ ACROSS_CODES = {
     "CFG218": Code(
         "adapter not usable",
         "An adapter that another distribution installs cannot be imported, is no AdapterPlugin, "
-        "builds no broker, or has a name that is taken or is none. Unless the configuration asks "
-        "for it, a wrong name is only a warning.",
+        "builds no broker, fails in conflicts() of its settings, or has a name that is taken or "
+        "is none. Unless the configuration asks for it, a wrong name is only a warning.",
         "repair or uninstall the distribution",
     ),
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import (
@@ -77,7 +79,7 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> Self:
-        if conflicts := tuple(self.conflicts()):
+        if conflicts := _conflicts(self):
             message = "; ".join(conflict.message for conflict in conflicts)
             raise PydanticCustomError(
                 CONFLICT,
@@ -103,6 +105,28 @@ class Section(BaseModel):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         return quiet(super().__repr_args__(), self._concealed)
+
+
+def _conflicts(section: Section) -> tuple[Conflict, ...]:
+    """Return what a section says of itself; a check that fails is a conflict as well.
+
+    Its error would otherwise be a traceback that hides every other mistake. The text of the error
+    is left out: the check sees secrets, and may repeat them.
+    """
+    name = type(section).__name__
+    try:
+        found = tuple(section.conflicts())
+    except Exception as error:  # noqa: BLE001 - what an adapter of others does can be anything
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        problem = f"{name}.conflicts() failed with {type(error).__name__} ({place})"
+    else:
+        wrong = next((item for item in found if not isinstance(item, Conflict)), None)
+        if wrong is None:
+            return found
+        problem = f"{name}.conflicts() yields {type(wrong).__name__}, which is no Conflict"
+    help_ = "repair or uninstall the distribution of the adapter, or choose another provider"
+    return (Conflict(code="CFG218", fields=(), message=problem, help=help_),)
 
 
 def quiet(
