@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyfly_messaging.settings.diagnostics.origins import Origin
     from pyfly_messaging.settings.models.base import Conflict
     from pyfly_messaging.settings.models.deprecation import Deprecation
+    from pyfly_messaging.settings.models.types import SecretUrl, redacted_url
     from pyfly_messaging.settings.plugins.plugin import AdapterPlugin
     from pyfly_messaging.settings.sources.inputs import isolated
     from pyfly_messaging.settings.views.schema import json_schema
@@ -49,6 +50,7 @@ __all__ = [
     "Origin",
     "RabbitSettings",
     "SaslSettings",
+    "SecretUrl",
     "Section",
     "Severity",
     "ShutdownSettings",
@@ -57,6 +59,7 @@ __all__ = [
     "isolated",
     "json_schema",
     "providers",
+    "redacted_url",
 ]
 
 _LATER = {
@@ -68,6 +71,8 @@ _LATER = {
     "isolated": "sources.inputs",
     "json_schema": "views.schema",
     "Origin": "diagnostics.origins",
+    "SecretUrl": "models.types",
+    "redacted_url": "models.types",
 }
 
 

@@ -25,6 +25,7 @@ from pyfly_messaging.settings import (
     MessagingSettings,
     Origin,
     isolated,
+    redacted_url,
 )
 from pyfly_messaging.settings.models.provider import providers
 from pyfly_messaging.settings.plugins.names import reserved
@@ -514,6 +515,81 @@ class TestUnusable:
             AdapterPlugin(settings=int, build=build)  # type: ignore[misc]
         with pytest.raises(TypeError, match="build must be callable, got None"):
             AdapterPlugin(settings=KafkaSettings, build=None)  # type: ignore[arg-type]
+
+
+ROOST = """
+from pydantic import SecretStr
+
+from pyfly_messaging.adapters.memory import InMemoryMessageBroker
+from pyfly_messaging.settings import AdapterPlugin, SecretUrl, Section
+
+class RoostSettings(Section):
+    server: SecretUrl = SecretStr("redis://app:hunter2@localhost:6379/0")
+    spare: SecretUrl | None = None
+
+def build(settings, *, timeouts, policy):
+    return InMemoryMessageBroker(timeouts=timeouts, policy=policy)
+
+PLUGIN = AdapterPlugin(settings=RoostSettings, build=build)
+"""
+
+
+class TestSecretUrl:
+    """The type for a URL with a password, whatever the setting is called."""
+
+    @pytest.fixture(autouse=True)
+    def roost(self, installed: Install) -> None:
+        installed({"roost": "PLUGIN"}, code=ROOST)
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://app:hunter2@mq:6379/0", "redis://app:******@mq:6379/0"),
+            ("redis://:hunter2@mq", "redis://:******@mq"),
+            ("redis://mq:6379/0", "redis://mq:6379/0"),
+            ("redis://mq/?password=hunter2", "******"),
+            ("redis://hunter2@mq", "******"),
+            ("redis://app:hun/ter2@mq", "******"),
+        ],
+    )
+    @pytest.mark.parametrize("field", ["server", "spare"])
+    def test_shown(self, folder: Path, field: str, url: str, shown: str) -> None:
+        """It is shown without its password, not at all in doubt; repr and dump show nothing."""
+        write(folder, f"provider: roost\nroost:\n  {field}: {url}")
+        settings = MessagingSettings.load()
+        section: Any = settings.section("roost")
+        assert getattr(section, field).get_secret_value() == url
+        assert redacted_url(getattr(section, field)) == redacted_url(url) == shown
+        values = {value.setting: value.value for value in effective_values(settings)}
+        assert values[f"roost.{field}"] == shown
+        everything = (
+            render_values(effective_values(settings), origins=True),
+            repr(section),
+            repr(section.model_dump()),
+            section.model_dump_json(),
+            repr(settings),
+        )
+        for text in everything:
+            assert "hunter2" not in text
+            assert "ter2" not in text
+
+    @pytest.mark.parametrize(
+        "url", ["hunter2", "redis:hunter2", "redis://", "redis:///0", "''", "1"]
+    )
+    def test_no_url(self, folder: Path, url: str) -> None:
+        """What is no URL is refused, and not repeated."""
+        write(folder, f"provider: roost\nroost:\n  server: {url}")
+        (found,) = problems()
+        assert found.code in {"CFG106", "CFG108"}
+        assert place(found) == "pyfly.yaml:5:15"
+        assert "hunter2" not in repr(found) + str(found)
+
+    def test_slip(self, folder: Path) -> None:
+        """A report of another mistake shows the line of the URL without its password."""
+        write(folder, "provider: roost\nroost: {server: 'redis://app:hunter2@mq', spar: 1}")
+        with pytest.raises(ConfigurationError) as caught:
+            MessagingSettings.load()
+        assert "hunter2" not in str(caught.value)
 
 
 class TestLaziness:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pyfly_messaging.settings.catalogue.tree import Setting
-from pyfly_messaging.settings.models.amqp import is_well_formed
 from pyfly_messaging.settings.text.plain import mask_value, texts
 from pyfly_messaging.settings.text.secrets import MASK, mask_url, may_show_url
 
@@ -16,7 +15,9 @@ def masked(setting: Setting, value: Any) -> Any:
         return None
     if hides(setting):
         return MASK
-    if setting.url and not all(is_showable(setting, text) for text in texts(value)):
+    if (setting.url or _is_address(setting)) and not all(
+        is_showable(setting, text) for text in texts(value)
+    ):
         return MASK
     plain = mask_value(value)
     if setting.shape == "list" and isinstance(plain, list):
@@ -37,13 +38,17 @@ def may_quote(setting: Setting, text: str) -> bool:
     """
     if hides(setting):
         return False
-    return not (setting.url or "://" in text) or is_showable(setting, text)
+    is_url = setting.url or _is_address(setting) or "://" in text
+    return not is_url or is_showable(setting, text)
 
 
 def is_showable(setting: Setting, url: str) -> bool:
     """Tell whether the password of a URL can be told apart from all the rest."""
-    return is_well_formed(url) if _is_address(setting) else may_show_url(url)
+    kind = setting.kind
+    return (
+        may_show_url(url) if kind is None or kind.shows_address is None else kind.shows_address(url)
+    )
 
 
 def _is_address(setting: Setting) -> bool:
-    return setting.kind is not None and setting.kind.address
+    return setting.kind is not None and setting.kind.shows_address is not None

@@ -129,6 +129,10 @@ def _help_url(refusal: _Refused, _: str) -> str:
     )
 
 
+def _help_secret_url(refusal: _Refused, _: str) -> str:
+    return "write scheme://user:password@host:port/path; user, password and port can be left out"
+
+
 def _help_exception(refusal: _Refused, value: str) -> str:
     near = closest(value, [n for n in dir(builtins) if n.endswith(("Error", "Exception"))])
     return f'did you mean "{near}"?' if near else CODES["CFG111"].cure
@@ -158,6 +162,7 @@ _HELPERS: dict[str, Callable[[_Refused, str], str]] = {
     "host": _help_host,
     "host_port": _help_host,
     "amqp_url": _help_url,
+    "secret_url": _help_secret_url,
     "list_type": _help_structure,
     "tuple_type": _help_structure,
     "set_type": _help_structure,

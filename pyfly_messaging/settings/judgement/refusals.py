@@ -37,14 +37,14 @@ _CODES = {
     "duration": "CFG105", "time_delta_parsing": "CFG105", "time_delta_type": "CFG105",
     "size": "CFG115",
     "server": "CFG106", "server_url": "CFG106", "port": "CFG106", "host": "CFG106",
-    "host_port": "CFG106", "amqp_url": "CFG106",
+    "host_port": "CFG106", "amqp_url": "CFG106", "secret_url": "CFG106",
     "path": "CFG026", "topic": "CFG107", "dead_letter_loop": "CFG214", "empty": "CFG108",
     "exception_name": "CFG111", "exception_unknown": "CFG111", "broken_json": "ENV006",
     "missing": "CFG112", "extra_forbidden": "CFG101",
 }  # fmt: skip
 _OURS = {
-    "server", "server_url", "port", "host", "host_port", "amqp_url", "dead_letter_loop", "topic",
-    "path", "exception_name", "exception_unknown", "broken_json",
+    "server", "server_url", "port", "host", "host_port", "amqp_url", "secret_url",
+    "dead_letter_loop", "topic", "path", "exception_name", "exception_unknown", "broken_json",
 }  # fmt: skip
 """What our own readers refuse with a sentence that repeats no value."""
 _WORDED = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}

@@ -26,6 +26,7 @@ _WHOLE = re.compile(r"[+-]?\d+")
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 _HOST = r"(?:\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?)"
 _SERVER = re.compile(rf"({_HOST})(?::(\d{{1,5}}))?")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#].*")
 _ADDRESS = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 DEFAULT_KAFKA_PORT = 9092
@@ -88,6 +89,15 @@ def read_secret(value: object) -> object:
         read_text(value.get_secret_value())
         return value
     return read_text(value)
+
+
+def read_secret_url(value: object) -> SecretStr:
+    """Return a URL with a scheme and a host, which may hold a password of any characters."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    read_text(text)
+    if not isinstance(text, str) or _URL.fullmatch(text.strip()) is None:
+        _refuse("secret_url", "expected a URL: scheme://user:password@host:port/path")
+    return SecretStr(text.strip())
 
 
 def read_seconds(value: object) -> float:

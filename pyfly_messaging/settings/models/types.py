@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from pyfly_messaging.settings.models import readers as read
+from pyfly_messaging.settings.models.amqp import is_well_formed
+from pyfly_messaging.settings.text.secrets import may_show_url, show_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Kind:
         schema: As JSON Schema.
         as_written: Whether a YAML scalar counts as it is written, whatever YAML would make of it.
         many: Whether it is a list.
-        address: Whether it is a secret URL that is shown without its password.
+        shows_address: Of a secret URL that is shown without its password: tells whether the
+            password can be told apart. Otherwise nothing of it is shown.
 
     """
 
@@ -28,7 +32,7 @@ class Kind:
     schema: dict[str, Any] = field(hash=False)
     as_written: bool = False
     many: bool = False
-    address: bool = False
+    shows_address: Callable[[str], bool] | None = None
 
 
 _ANY_TEXT = {"type": ["string", "number", "boolean"]}
@@ -89,7 +93,25 @@ FilePath = Annotated[
 Secret = Annotated[
     SecretStr, BeforeValidator(read.read_secret), Kind("secret text", _ANY_TEXT, as_written=True)
 ]
-AMQP_URL = Kind("AMQP URL", _ANY_TEXT, as_written=True, address=True)
+
+
+def _may_show(text: str) -> bool:
+    """Tell whether the password in a URL can be told apart; what is no URL may be one itself."""
+    return "://" in text and may_show_url(text)
+
+
+SecretUrl = Annotated[
+    SecretStr,
+    BeforeValidator(read.read_secret_url),
+    Kind("URL", _ANY_TEXT, as_written=True, shows_address=_may_show),
+]
+"""A URL that may hold a password: ``redis://user:password@host:port/path``.
+
+Its repr and its dump show nothing of it, reports and ``config show`` all but the password, and
+nothing where the password cannot be told apart. ``get_secret_value()`` is the URL; `redacted_url`
+is what may be logged.
+"""
+AMQP_URL = Kind("AMQP URL", _ANY_TEXT, as_written=True, shows_address=is_well_formed)
 Duration = Annotated[float, BeforeValidator(read.read_seconds), Kind("duration", _DURATION)]
 Deadline = Annotated[Duration, Field(gt=0)]
 OptionalDeadline = Annotated[
@@ -127,3 +149,8 @@ ExceptionNames = Annotated[
     BeforeValidator(read.read_list),
     Kind("list of exception names", _list_schema({"type": "string"}), as_written=True, many=True),
 ]
+
+
+def redacted_url(url: SecretStr | str) -> str:
+    """Return a URL without its password, for logs and errors; ``******`` where that is in doubt."""
+    return show_url(url if isinstance(url, str) else url.get_secret_value())
