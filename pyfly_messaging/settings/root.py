@@ -46,7 +46,7 @@ class MessagingSettings(WholeSettings, BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         from pyfly_messaging.settings.judgement.outcome import judge
-        from pyfly_messaging.settings.loading.layer_sources import begin
+        from pyfly_messaging.settings.loading import begin
         from pyfly_messaging.settings.text.suggest import bounded
 
         with bounded():
@@ -78,11 +78,12 @@ class MessagingSettings(WholeSettings, BaseSettings):
             ConfigurationError: Anything is wrong.
 
         """
-        from pyfly_messaging.settings.sources.inputs import current_inputs, reading, with_changes
+        from pyfly_messaging.settings.sources.inputs import current_inputs, with_changes
 
         names = None if profiles is None else tuple(profiles)
-        with reading(with_changes(current_inputs(), path=path, profiles=names, environ=environ)):
-            return cls(**overrides)
+        inputs = overrides.pop("_inputs", None) or current_inputs()
+        inputs = with_changes(inputs, path=path, profiles=names, environ=environ)
+        return cls(_inputs=inputs, **overrides)
 
     @classmethod
     def settings_customise_sources(
@@ -98,9 +99,9 @@ class MessagingSettings(WholeSettings, BaseSettings):
         A subclass may put its own before, after or in between. Those of pydantic-settings itself
         are not used: they cannot say where a value comes from.
         """
-        from pyfly_messaging.settings.loading.layer_sources import layer_sources
+        from pyfly_messaging.settings.loading import layer_sources
 
-        return layer_sources(settings_cls)
+        return layer_sources(settings_cls, getattr(dotenv_settings, "env_file", None))
 
     def origin(self, setting: str) -> Origin:
         """Return where a setting's value comes from, by its dotted name (``kafka.client-id``).

@@ -9,7 +9,7 @@ from typing import Any
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
 from pyfly_messaging.settings.root import MessagingSettings
-from pyfly_messaging.settings.sources.inputs import StrPath, current_inputs, reading
+from pyfly_messaging.settings.sources.inputs import StrPath, current_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def validate(
 
     Nothing is connected.
     """
-    with reading(replace(current_inputs(), log=False)):
-        try:
-            settings = settings_cls.load(path, profiles, environ, **overrides)
-        except ConfigurationError as error:
-            return Verdict(None, error.diagnostics)
+    inputs = replace(current_inputs(), log=False)
+    try:
+        settings = settings_cls.load(path, profiles, environ, _inputs=inputs, **overrides)
+    except ConfigurationError as error:
+        return Verdict(None, error.diagnostics)
     return Verdict(settings, settings.notes)

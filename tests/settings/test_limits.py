@@ -18,7 +18,7 @@ from pyfly_messaging.settings.binding.layers import Layer
 from pyfly_messaging.settings.diagnostics.origins import DEFAULT, Entry
 from pyfly_messaging.settings.diagnostics.report import MOST_SHOWN, render_report, report_json
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
-from pyfly_messaging.settings.sources.inputs import Inputs, isolated, reading
+from pyfly_messaging.settings.sources.inputs import isolated
 from pyfly_messaging.settings.sources.variable_files import MOST_LINES
 from pyfly_messaging.settings.sources.yaml import secret_uses
 from pyfly_messaging.settings.text import suggest
@@ -99,8 +99,8 @@ def refused(text: str | None, environ: dict[str, str], folder: Path) -> Configur
     """Return the error of a configuration that is refused."""
     if text is not None:
         (folder / "pyfly.yaml").write_text(text)
-    with reading(Inputs(environ=environ, log=False)), pytest.raises(ConfigurationError) as caught:
-        MessagingSettings()
+    with pytest.raises(ConfigurationError) as caught:
+        MessagingSettings.load(environ=environ)
     return caught.value
 
 
@@ -127,8 +127,7 @@ def test_many_mistakes(
 def test_many_near_misses(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Of 2,000 warnings 100 are logged, and an error behind them is in the report all the same."""
     environ = {f"PYFLY_MESSAGING_KAFKA_CLIENT_ID{number}": "x" for number in range(MANY)}
-    with reading(Inputs(environ=environ)):
-        assert len(MessagingSettings().notes) >= MANY
+    assert len(MessagingSettings.load(environ=environ).notes) >= MANY
     assert len(caplog.records) == MOST_SHOWN
     error = refused(None, environ | {"PYFLY_MESSAGING__ZZZ__X": "1"}, folder)
     assert "unknown environment variable PYFLY_MESSAGING__ZZZ__X" in str(error)
@@ -167,11 +166,10 @@ def test_long_texts(form: str, text: str, folder: Path) -> None:
     """One very long text, as a value, as a key, in broken YAML: the report stays short."""
     long = text * (100_000 // len(text))
     (folder / "pyfly.yaml").write_text(below_messaging(form.replace("@@", long)))
-    with reading(Inputs(environ={}, log=False)):
-        try:
-            said = render_report(MessagingSettings().notes)
-        except ConfigurationError as error:
-            said = str(error) + report_json(error.diagnostics)
+    try:
+        said = render_report(MessagingSettings.load(environ={}).notes)
+    except ConfigurationError as error:
+        said = str(error) + report_json(error.diagnostics)
     assert len(said) < 20_000
 
 

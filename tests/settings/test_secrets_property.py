@@ -25,7 +25,7 @@ from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.catalogue.tree import catalogue
 from pyfly_messaging.settings.diagnostics.report import render_report, report_json
-from pyfly_messaging.settings.sources.inputs import Inputs, reading
+from pyfly_messaging.settings.sources.inputs import Inputs
 from pyfly_messaging.settings.views.show import effective_values, render_values
 from tests.examples.distribution import install
 from tests.settings.foreign import CODE, SECRET
@@ -319,8 +319,7 @@ def check(content: str | bytes | None, environ: dict[str, str], **arguments: Any
             dotenv=(),
         )
         try:
-            with reading(inputs):
-                loaded = MessagingSettings(**arguments)
+            loaded = MessagingSettings(_inputs=inputs, **arguments)
         except ConfigurationError as error:
             said += [repr(error.__cause__), repr(error.__context__)]
             said += [str(error), repr(error), repr(vars(error))]

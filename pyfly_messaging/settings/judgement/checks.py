@@ -8,7 +8,7 @@ from pyfly_messaging.settings.catalogue.display import value_at
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Related
 from pyfly_messaging.settings.diagnostics.origins import DEFAULT, Path
-from pyfly_messaging.settings.loading.load import Load
+from pyfly_messaging.settings.loading import Load
 from pyfly_messaging.settings.models.provider import CLIENTS, choose, has_client
 from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.text.names import full

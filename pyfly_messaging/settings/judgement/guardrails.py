@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
 from pyfly_messaging.settings.diagnostics.origins import Path
-from pyfly_messaging.settings.loading.load import Load
+from pyfly_messaging.settings.loading import Load
 from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.sources.discovery import GUARDED_PROFILES
 from pyfly_messaging.settings.text.names import full

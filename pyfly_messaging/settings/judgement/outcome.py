@@ -13,7 +13,7 @@ from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
 from pyfly_messaging.settings.diagnostics.origins import Entry, Path, Provenance
 from pyfly_messaging.settings.diagnostics.report import render_report
 from pyfly_messaging.settings.judgement.checks import run_checks
-from pyfly_messaging.settings.loading.load import Load
+from pyfly_messaging.settings.loading import Load
 from pyfly_messaging.settings.models.base import Section
 from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.text.secrets import MASK

@@ -17,7 +17,7 @@ from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Related
 from pyfly_messaging.settings.diagnostics.origins import Entry, Path
 from pyfly_messaging.settings.judgement.cures import cure, one_of_several
-from pyfly_messaging.settings.loading.load import Load
+from pyfly_messaging.settings.loading import Load
 from pyfly_messaging.settings.models.base import CONFLICT, Conflict
 from pyfly_messaging.settings.text.names import full, kebab
 from pyfly_messaging.settings.text.phrases import got, one_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Related
-from pyfly_messaging.settings.loading.load import Load
+from pyfly_messaging.settings.loading import Load
 from pyfly_messaging.settings.models import TlsSettings
 from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.text.local_files import read_file, reason

@@ -45,23 +45,20 @@ class Gathered:
 def gather(
     root: Setting, naming: Naming, inputs: Inputs, keywords: Mapping[str, Any], report: Report
 ) -> Gathered:
-    """Read arguments, environment, ``.env``, secrets, the profiles' files and the base file."""
+    """Read all layers. The list in the middle is the precedence, the highest first."""
     environ = inputs.variables
     dotenv = _dotenv(inputs, report)
     known = {v.name: v.text for v in dotenv} | dict(environ) if dotenv else environ
-    reader = EnvironmentReader(root, naming, report)
+    read = EnvironmentReader(root, naming, report).read
     found = Gathered()
-    found.layers += [
+    found.layers = [
         _arguments(root, keywords, report),
-        reader.read("environment", variables(environ, naming.prefix)),
+        read("environment", variables(environ, naming.prefix)),
+        read("dotenv", [v for v in dotenv if v.name.upper().startswith(naming.prefix)]),
+        read("secrets", _secrets(inputs, known, naming, report)),
+        *_files(found, root, inputs, known, report),
     ]
-    if dotenv:
-        mine = [v for v in dotenv if v.name.upper().startswith(naming.prefix)]
-        found.layers.append(reader.read("dotenv", mine))
     _near_misses(environ, dotenv, root, naming, report)
-    if secrets := _secrets(inputs, known, naming, report):
-        found.layers.append(reader.read("secrets", secrets))
-    _files(found, root, inputs, known, report)
     return found
 
 
@@ -135,13 +132,15 @@ def _secrets(
 
 def _files(
     found: Gathered, root: Setting, inputs: Inputs, environ: Mapping[str, str], report: Report
-) -> None:
+) -> list[Layer]:
+    """Read the base file and those of the profiles; return the last profile's first."""
+
     def note(diagnostic: Diagnostic) -> None:
         found.lost = found.lost or diagnostic.code in {"CFG018", "CFG026"}
         report(diagnostic)
 
     found.files = find_files(inputs, environ, note)
-    first = len(found.layers)
+    layers = []
     for path in found.files.paths:
         from pyfly_messaging.settings.sources.yaml.file import YamlFile
 
@@ -149,4 +148,5 @@ def _files(
         found.lost = found.lost or file.lost
         if file.source is not None:
             found.texts[file.source.name] = file.source
-        found.layers.insert(first, file.layer)
+        layers.append(file.layer)
+    return layers[::-1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,28 +46,14 @@ class Inputs:
         return os.environ if self.environ is None else self.environ
 
 
-_asked: ContextVar[Inputs | None] = ContextVar("pyfly_messaging_inputs", default=None)
 _isolation: list[Inputs] = []
 """What `isolated` put in force, the innermost last. For the whole process, not for one context:
 the event loop and the threads of a test must see it as well."""
 
 
 def current_inputs() -> Inputs:
-    """Return what a load reads here and now."""
-    asked = _asked.get()
-    if asked is not None:
-        return asked
+    """Return what a load reads that is not told."""
     return _isolation[-1] if _isolation else Inputs()
-
-
-@contextmanager
-def reading(inputs: Inputs) -> Iterator[None]:
-    """Make every load in this context read ``inputs``."""
-    token = _asked.set(inputs)
-    try:
-        yield
-    finally:
-        _asked.reset(token)
 
 
 @contextmanager

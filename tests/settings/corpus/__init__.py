@@ -20,7 +20,6 @@ from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import Diagnostic, MessagingSettings
 from pyfly_messaging.settings.located import check_listener_names
 from pyfly_messaging.settings.models.provider import has_client
-from pyfly_messaging.settings.sources.inputs import Inputs, reading
 
 HERE = Path(__file__).parent
 
@@ -119,13 +118,12 @@ def load(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Outcome:
 
         monkeypatch.setattr("pyfly_messaging.settings.judgement.checks.has_client", hide)
         monkeypatch.setattr("pyfly_messaging.settings.models.provider.has_client", hide)
-    with reading(Inputs(environ=case.env, path=case.path)):
-        try:
-            settings = MessagingSettings(**case.arguments)
-            if case.listeners:
-                check_listener_names(settings, case.listeners)
-        except ConfigurationError as error:
-            return Outcome(settings=None, error=error, diagnostics=error.diagnostics)
+    try:
+        settings = MessagingSettings.load(case.path, environ=case.env, **case.arguments)
+        if case.listeners:
+            check_listener_names(settings, case.listeners)
+    except ConfigurationError as error:
+        return Outcome(settings=None, error=error, diagnostics=error.diagnostics)
     return Outcome(settings=settings, error=None, diagnostics=settings.notes)
 
 

@@ -1,15 +1,19 @@
-"""One load: all layers in their order, all problems collected, one verdict at the end."""
+"""One load: all layers in their order, what pydantic-settings takes of them, what was found.
+
+It depends on `sources` and `plugins` and what those depend on.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from pyfly_messaging.logs import get_logger
 from pyfly_messaging.settings.binding.layers import Layer, choose_forms, foreign, take_back
@@ -22,8 +26,15 @@ from pyfly_messaging.settings.diagnostics.source_text import SourceText
 from pyfly_messaging.settings.models.provider import BUILT_IN, entry_point_names
 from pyfly_messaging.settings.sources.discovery import Files
 from pyfly_messaging.settings.sources.gathering import gather
-from pyfly_messaging.settings.sources.inputs import Inputs, merged
-from pyfly_messaging.settings.text.names import PREFIX, full, is_within
+from pyfly_messaging.settings.sources.inputs import (
+    Inputs,
+    current_inputs,
+    merged,
+    with_changes,
+    with_overrides,
+)
+from pyfly_messaging.settings.text.names import PREFIX, canonical, full, is_within
+from pyfly_messaging.settings.text.nesting import excess
 from pyfly_messaging.settings.text.plain import hidden_texts
 from pyfly_messaging.settings.text.secrets import MASK, mask_url
 
@@ -31,8 +42,6 @@ if TYPE_CHECKING:
     from pyfly_messaging.settings.plugins.installed import Adapter
 
 log = get_logger("pyfly_messaging.settings")
-
-current_load: ContextVar[Load | None] = ContextVar("pyfly_messaging_load", default=None)
 
 
 class Load:
@@ -81,14 +90,11 @@ class Load:
 
     @contextmanager
     def validating(self) -> Iterator[None]:
-        """Let pydantic-settings find this load, and keep what pydantic refuses for later."""
-        token = current_load.set(self)
+        """Keep what pydantic refuses for the report of everything that is wrong."""
         try:
             yield
         except ValidationError as error:
             self.refused = error
-        finally:
-            current_load.reset(token)
 
     def report(self, diagnostic: Diagnostic) -> None:
         """Take note of a problem."""
@@ -257,3 +263,92 @@ class Load:
                 if related.origin.name == text.name and related.origin.line
             ]
         return replace(found, excerpt=tuple(lines)) if lines else found
+
+
+class LayerSource(PydanticBaseSettingsSource):
+    """One layer of the configuration: a file, the environment, keyword arguments."""
+
+    def __init__(self, settings_cls: type[BaseSettings], load: Load, layer: Layer) -> None:
+        super().__init__(settings_cls)
+        self.load = load
+        self.layer = layer
+        self.__name__ = f"pyfly:{layer.name}"
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return what the layer says about a field."""
+        return self.layer.values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return all that the layer says."""
+        self.load.take(self.layer, self.settings_sources_data)
+        return self.layer.values
+
+    def __repr__(self) -> str:
+        return f"LayerSource({self.layer.name!r})"
+
+
+class NoEnvFiles(tuple[str, ...]):
+    """The ``.env`` files that are left for pydantic-settings to read: none, the load has read them.
+
+    It is the one argument that pydantic-settings hands on to its sources as it is, so it is how a
+    load reaches the hook that returns the sources.
+    """
+
+    load: Load
+
+
+def begin(settings_cls: type[BaseModel], values: Mapping[str, Any]) -> Load:
+    """Begin the load of a settings class: read all layers.
+
+    Args:
+        settings_cls: The class.
+        values: What its constructor was called with: settings, and the arguments of
+            pydantic-settings, which begin with an underscore.
+
+    """
+    options = {name: value for name, value in values.items() if name.startswith("_")}
+    named = {name: value for name, value in values.items() if not name.startswith("_")}
+    inputs = options.pop("_inputs", None) or current_inputs()
+    keywords = with_overrides(inputs.overrides, named)
+    sources = (options.get("_build_sources") or ((), {}))[0]
+    prepared = [source.load for source in sources if isinstance(source, LayerSource)]
+    inputs = _with_options(inputs, options, settings_cls)
+    names = naming(settings_cls, options)
+    load = prepared[0] if prepared else Load(settings_cls, inputs, keywords, names)
+    options["_env_file"] = NoEnvFiles()
+    options["_env_file"].load = load
+    known = load.root.children
+    load.arguments = options | {
+        known[canonical(name)].key: value
+        for name, value in keywords.items()
+        if canonical(name) in known and excess(value) is None
+    }
+    return load
+
+
+def layer_sources(settings_cls: type[BaseSettings], env_file: object) -> tuple[LayerSource, ...]:
+    """Return a source for each layer of a load, the highest precedence first.
+
+    Args:
+        settings_cls: The class.
+        env_file: What pydantic-settings was told to read: it carries the load. It does not when
+            sources are made before there is an instance, as for a command line.
+
+    """
+    if isinstance(env_file, NoEnvFiles):
+        load = env_file.load
+    else:
+        load = Load(settings_cls, current_inputs(), current_inputs().overrides)
+    return tuple(LayerSource(settings_cls, load, layer) for layer in load.layers)
+
+
+def _with_options(inputs: Inputs, options: dict[str, Any], settings_cls: type[BaseModel]) -> Inputs:
+    """Return where to look, with what pydantic-settings' own arguments say about it."""
+    config: Mapping[str, Any] = settings_cls.model_config
+    inputs = with_changes(
+        inputs, secrets_dir=options.pop("_secrets_dir", config.get("secrets_dir"))
+    )
+    dotenv = options.pop("_env_file", config.get("env_file") or inputs.dotenv)
+    if isinstance(dotenv, Sequence) and not isinstance(dotenv, str):
+        return replace(inputs, dotenv=tuple(dotenv))
+    return replace(inputs, dotenv=(dotenv,) if dotenv else ())
