@@ -73,8 +73,11 @@ def _build_installed(
     settings: MessagingSettings, timeouts: Timeouts, policy: ListenerPolicy
 ) -> MessageBrokerPort:
     """Build the broker of an adapter that another distribution has installed."""
-    from pyfly_messaging.settings.plugins.installed import adapter_plugin, build
-    from pyfly_messaging.settings.plugins.unusable import UnusableAdapterError
+    from pyfly_messaging.settings.plugins.installed import (
+        UnusableAdapterError,
+        adapter_plugin,
+        build,
+    )
 
     name = settings.provider
     try:

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from pyfly_messaging.cli.init import initial_text
 from pyfly_messaging.settings import Diagnostic, MessagingSettings, isolated
 from pyfly_messaging.settings.catalogue.tree import ANY_NAME, catalogue
-from pyfly_messaging.settings.verdict import Verdict, validate
+from pyfly_messaging.settings.validate import Validation, validate
 from pyfly_messaging.settings.views.schema import schema_text
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -44,16 +44,16 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def read(path: Path, *profiles: str, **environ: str) -> Verdict:
+def read(path: Path, *profiles: str, **environ: str) -> Validation:
     return validate(path, profiles, environ)
 
 
-def found_in(verdict: Verdict) -> list[tuple[str, str]]:
-    return [(found.code, found.setting) for found in verdict.diagnostics]
+def found_in(validation: Validation) -> list[tuple[str, str]]:
+    return [(found.code, found.setting) for found in validation.diagnostics]
 
 
-def problems(verdict: Verdict) -> list[Diagnostic]:
-    return [found for found in verdict.diagnostics if found.severity != "info"]
+def problems(validation: Validation) -> list[Diagnostic]:
+    return [found for found in validation.diagnostics if found.severity != "info"]
 
 
 def data(text: str) -> Any:
@@ -68,11 +68,11 @@ def test_generated() -> None:
 
 def test_reference_is_the_defaults() -> None:
     """Loading the reference gives exactly the defaults, without a word."""
-    verdict = read(REFERENCE)
-    assert verdict.diagnostics == ()
-    assert verdict.settings is not None
+    validation = read(REFERENCE)
+    assert validation.diagnostics == ()
+    assert validation.settings is not None
     with isolated():
-        assert verdict.settings.model_dump() == MessagingSettings().model_dump()
+        assert validation.settings.model_dump() == MessagingSettings().model_dump()
 
 
 def test_reference_has_every_setting() -> None:
@@ -99,38 +99,38 @@ def test_every_setting_has_a_comment() -> None:
 @pytest.mark.parametrize("provider", ["memory", "kafka", "rabbitmq"])
 def test_reference_with_each_provider(provider: str) -> None:
     """The reference serves each provider, chosen by the environment, without a warning."""
-    verdict = read(REFERENCE, PYFLY_MESSAGING__PROVIDER=provider)
-    assert verdict.settings is not None
-    assert verdict.settings.provider == provider
-    assert verdict.diagnostics == ()
+    validation = read(REFERENCE, PYFLY_MESSAGING__PROVIDER=provider)
+    assert validation.settings is not None
+    assert validation.settings.provider == provider
+    assert validation.diagnostics == ()
 
 
 def test_a_broker_that_is_set_but_not_used_is_warned_of() -> None:
     """Beside the reference, a broker's setting that differs from its default is still noticed."""
-    verdict = read(REFERENCE, PYFLY_MESSAGING__KAFKA__CLIENT_ID="shop")
-    assert found_in(verdict) == [("CFG211", "pyfly.messaging.kafka")]
+    validation = read(REFERENCE, PYFLY_MESSAGING__KAFKA__CLIENT_ID="shop")
+    assert found_in(validation) == [("CFG211", "pyfly.messaging.kafka")]
 
 
 def test_dev() -> None:
     """The profile dev is good as it is, and changes what it says."""
-    verdict = read(REFERENCE, "dev")
-    assert verdict.diagnostics == ()
-    assert verdict.settings is not None
-    assert verdict.settings.listener.retries == 1
-    assert verdict.settings.startup.timeout == 10
+    validation = read(REFERENCE, "dev")
+    assert validation.diagnostics == ()
+    assert validation.settings is not None
+    assert validation.settings.listener.retries == 1
+    assert validation.settings.startup.timeout == 10
 
 
 def test_production() -> None:
     """The profile production is good when its variables are set, and keeps to the guardrails."""
-    verdict = read(REFERENCE, "production", **ENVIRON)
-    assert verdict.diagnostics == ()
-    assert verdict.settings is not None
-    kafka = verdict.settings.kafka
+    validation = read(REFERENCE, "production", **ENVIRON)
+    assert validation.diagnostics == ()
+    assert validation.settings is not None
+    kafka = validation.settings.kafka
     assert kafka.bootstrap_servers == ("kafka-1:9093", "kafka-2:9093")
     assert kafka.tls.enabled
     assert kafka.sasl.password is not None
     assert kafka.sasl.password.get_secret_value() == "correct-horse"
-    assert not any(verdict.settings.guardrails.model_dump().values())
+    assert not any(validation.settings.guardrails.model_dump().values())
 
 
 def test_production_with_rabbitmq(tmp_path: Path) -> None:
@@ -141,18 +141,18 @@ def test_production_with_rabbitmq(tmp_path: Path) -> None:
     tail = tail.partition("\n")[2].replace("    # ", "    ")
     (tmp_path / "pyfly.yaml").write_text(REFERENCE.read_text())
     (tmp_path / "pyfly-production.yaml").write_text(head + tail)
-    verdict = read(tmp_path / "pyfly.yaml", "production", **ENVIRON)
-    assert verdict.diagnostics == ()
-    assert verdict.settings is not None
-    address = verdict.settings.rabbitmq.address
+    validation = read(tmp_path / "pyfly.yaml", "production", **ENVIRON)
+    assert validation.diagnostics == ()
+    assert validation.settings is not None
+    address = validation.settings.rabbitmq.address
     assert (address.host, address.login, address.tls) == ("mq", "shop", True)
     assert address.password == "battery#staple/"
 
 
 def test_production_without_its_variables() -> None:
     """Without its variables the profile production is refused, and each of them is named."""
-    verdict = read(REFERENCE, "production")
-    missing = {found.message for found in verdict.diagnostics}
+    validation = read(REFERENCE, "production")
+    missing = {found.message for found in validation.diagnostics}
     assert missing == {f"${{{name}}} is not set" for name in ENVIRON if name.startswith("KAFKA_")}
 
 
@@ -168,8 +168,8 @@ def test_production_without_its_variables() -> None:
 def test_production_is_guarded(changes: Mapping[str, str], code: str) -> None:
     """What the profile production forbids cannot be brought in by the environment."""
     variables = {f"PYFLY_MESSAGING__{name}": value for name, value in changes.items()}
-    verdict = read(REFERENCE, "production", **ENVIRON, **variables)
-    assert code in {found.code for found in problems(verdict)}
+    validation = read(REFERENCE, "production", **ENVIRON, **variables)
+    assert code in {found.code for found in problems(validation)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

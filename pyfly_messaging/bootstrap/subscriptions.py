@@ -17,7 +17,7 @@ from pyfly_messaging.message import Message, check_group
 from pyfly_messaging.policy import ListenerPolicy
 from pyfly_messaging.ports import MessageBrokerPort, MessageHandler
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.located import check_listener_names, located_error
+from pyfly_messaging.settings.late_errors import check_listener_names, located_error
 
 logger = get_logger("pyfly_messaging")
 

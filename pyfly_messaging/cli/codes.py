@@ -11,7 +11,7 @@ from pyfly_messaging.cli.console import put, say_json
 from pyfly_messaging.cli.options import AsJson
 from pyfly_messaging.cli.tables import facts, headline, plain, rows
 from pyfly_messaging.settings.diagnostics.codes import CODES, Code
-from pyfly_messaging.settings.plugins.names import distribution, usable_entry_points
+from pyfly_messaging.settings.plugins.installed import distribution, usable_entry_points
 from pyfly_messaging.settings.text.suggest import closest
 
 TONES = {"error": "red", "warning": "yellow", "info": "cyan"}

@@ -60,9 +60,9 @@ def explain(
     if is_code(setting):
         _code(setting.upper(), as_json=as_json)
         return
-    verdict = read(file, split(profile))
+    validation = read(file, split(profile))
     try:
-        found = look_up(setting, verdict.settings)
+        found = look_up(setting, validation.settings)
     except LookupError as unknown:
         complain(f"error: {unknown}")
         raise typer.Exit(_NOT_THERE) from None
@@ -72,7 +72,7 @@ def explain(
     put(plain(_name(found), "bold cyan"))
     if found.meaning:
         put(indented(plain(found.meaning)))
-    put("", facts(_facts(found, valid=verdict.ok)))
+    put("", facts(_facts(found, valid=validation.ok)))
     if found.children:
         put("", indented(rows(_children(found), flexible=2)))
 

@@ -10,8 +10,7 @@ import typer
 from pyfly_messaging.cli.console import complain, say
 from pyfly_messaging.cli.options import NO_VALUE, complete_provider, is_stdout, write
 from pyfly_messaging.settings.models.provider import BUILT_IN, CLIENTS, has_client, providers
-from pyfly_messaging.settings.plugins.installed import problem_of
-from pyfly_messaging.settings.plugins.names import usable_entry_points
+from pyfly_messaging.settings.plugins.installed import problem_of, usable_entry_points
 from pyfly_messaging.settings.sources.discovery import PLACES
 from pyfly_messaging.settings.text.suggest import closest
 from pyfly_messaging.settings.views.reference import must_be_given, reference_yaml

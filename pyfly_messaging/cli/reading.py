@@ -11,8 +11,8 @@ import typer
 from pyfly_messaging.cli.console import complain, wants_colour
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.diagnostics.codes import CODES
-from pyfly_messaging.settings.verdict import Verdict
-from pyfly_messaging.settings.verdict import validate as read
+from pyfly_messaging.settings.validate import Validation
+from pyfly_messaging.settings.validate import validate as read
 
 __all__ = ["BAD_CONFIGURATION", "complain_of", "read", "settings_or_exit"]
 
@@ -29,19 +29,19 @@ def settings_or_exit(
         typer.Exit: They are wrong; the report was printed.
 
     """
-    verdict = read(path, profiles)
-    if verdict.settings is not None:
-        return verdict.settings
+    validation = read(path, profiles)
+    if validation.settings is not None:
+        return validation.settings
     if as_json:
-        sys.stdout.write(f"{verdict.to_json()}\n")
+        sys.stdout.write(f"{validation.to_json()}\n")
     else:
-        complain_of(verdict)
+        complain_of(validation)
     raise typer.Exit(BAD_CONFIGURATION)
 
 
-def complain_of(verdict: Verdict) -> None:
+def complain_of(validation: Validation) -> None:
     """Print the report, and where to read more."""
-    complain(verdict.render(colour=wants_colour(sys.stderr)))
-    errors = [found.code for found in verdict.diagnostics if found.severity == "error"]
+    complain(validation.render(colour=wants_colour(sys.stderr)))
+    errors = [found.code for found in validation.diagnostics if found.severity == "error"]
     if ours := [code for code in errors if code in CODES]:
         complain(f"\n`pyfly-messaging config explain {ours[0]}` tells more about a code")

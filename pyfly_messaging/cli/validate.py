@@ -14,9 +14,9 @@ from pyfly_messaging.cli.reading import BAD_CONFIGURATION, complain_of, read
 from pyfly_messaging.cli.tables import facts, headline
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.diagnostics.origins import OriginKind
-from pyfly_messaging.settings.judgement.checks import effective_provider
 from pyfly_messaging.settings.sources.discovery import PLACES
-from pyfly_messaging.settings.verdict import Verdict
+from pyfly_messaging.settings.validate import Validation
+from pyfly_messaging.settings.validation.checks import effective_provider
 
 _SOURCES: dict[OriginKind, str] = {
     "file": "in files",
@@ -39,31 +39,31 @@ def validate(
     Exits with 0 and says what was read, or with 78 and a report on stderr that shows every
     mistake at its place. With --json the report goes to stdout, in both cases.
     """
-    verdict = read(path, split(profile))
-    warned = any(found.severity == "warning" for found in verdict.diagnostics)
-    bad = not verdict.ok or (strict and warned)
+    validation = read(path, split(profile))
+    warned = any(found.severity == "warning" for found in validation.diagnostics)
+    bad = not validation.ok or (strict and warned)
     if as_json:
-        sys.stdout.write(f"{verdict.to_json()}\n")
+        sys.stdout.write(f"{validation.to_json()}\n")
     elif bad:
-        complain_of(verdict)
+        complain_of(validation)
     else:
-        _praise(verdict)
+        _praise(validation)
     raise typer.Exit(BAD_CONFIGURATION if bad else 0)
 
 
-def _praise(verdict: Verdict) -> None:
-    assert verdict.settings is not None  # noqa: S101 - a good verdict has settings
-    if verdict.diagnostics:
-        complain(verdict.render(colour=wants_colour(sys.stderr)) + "\n")
-    settings = verdict.settings
+def _praise(validation: Validation) -> None:
+    assert validation.settings is not None  # noqa: S101 - a good validation has settings
+    if validation.diagnostics:
+        complain(validation.render(colour=wants_colour(sys.stderr)) + "\n")
+    settings = validation.settings
     files = settings.provenance.files
     read_from = ", ".join(files) or f"no file ({' or '.join(PLACES)})"
-    put(headline("valid", read_from), facts(_facts(settings, verdict)))
+    put(headline("valid", read_from), facts(_facts(settings, validation)))
 
 
-def _facts(settings: MessagingSettings, verdict: Verdict) -> list[tuple[str, str]]:
+def _facts(settings: MessagingSettings, validation: Validation) -> list[tuple[str, str]]:
     provider = effective_provider(settings)
-    warnings = sum(found.severity == "warning" for found in verdict.diagnostics)
+    warnings = sum(found.severity == "warning" for found in validation.diagnostics)
     return [
         ("provider", provider if provider == settings.provider else f"{provider} (auto)"),
         ("profiles", ", ".join(settings.profiles) or "none"),

@@ -1,9 +1,9 @@
 """The configuration: typed models, where their values come from, and what is wrong with them.
 
 The rooms, each of which depends only on those after it: `views`; `root`, which is
-`MessagingSettings`; `judgement`; `loading`; `sources` and `plugins`; `binding`; `catalogue`;
-`models` and `diagnostics`; `text`. Beside `views` stand `verdict`, which validates without an
-exception, and `located`, for errors that are found after loading.
+`MessagingSettings`; `validation`; `loading`; `sources` and `plugins`; `binding`; `catalogue`;
+`models` and `diagnostics`; `text`. Beside `views` stand `validate`, which validates without an
+exception, and `late_errors`, for errors that are found after loading.
 """
 
 from typing import TYPE_CHECKING, Any

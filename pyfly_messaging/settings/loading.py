@@ -192,8 +192,7 @@ class Load:
     def _extend(self, names: set[str], keywords: Mapping[str, Any]) -> None:
         """Read again with the sections of the adapters that are named, if there are such."""
         from pyfly_messaging.settings.plugins.extension import extended
-        from pyfly_messaging.settings.plugins.installed import adapters
-        from pyfly_messaging.settings.plugins.names import field_name
+        from pyfly_messaging.settings.plugins.installed import adapters, field_name
 
         same = {field_name(name) for name in names}
         if same.isdisjoint(map(field_name, entry_point_names())):
@@ -212,8 +211,7 @@ class Load:
 
     def _warn_of_clashes(self) -> None:
         """Report installed adapters of impossible names: an error is only what was asked for."""
-        from pyfly_messaging.settings.plugins.installed import Adapter
-        from pyfly_messaging.settings.plugins.names import clashes
+        from pyfly_messaging.settings.plugins.installed import Adapter, clashes
 
         reported = {adapter.name for adapter in self.adapters}
         provider = self._provider()
@@ -245,7 +243,7 @@ class Load:
         self.provenance.files = tuple(str(path) for path in found.files.paths)
         self._texts = found.texts
         for path, origin in take_back(self.layers).items():
-            from pyfly_messaging.settings.binding.value_complaints import idle_null
+            from pyfly_messaging.settings.binding.complaints import idle_null
 
             self.report(idle_null(path, origin))
         for name, field in self.settings_cls.model_fields.items():

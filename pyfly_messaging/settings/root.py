@@ -17,8 +17,8 @@ from pyfly_messaging.settings.models.whole import WholeSettings
 if TYPE_CHECKING:
     from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
     from pyfly_messaging.settings.diagnostics.origins import Origin, Provenance
-    from pyfly_messaging.settings.judgement.outcome import Loaded
     from pyfly_messaging.settings.sources.inputs import StrPath
+    from pyfly_messaging.settings.validation.judge import Loaded
 
 
 class MessagingSettings(WholeSettings, BaseSettings):
@@ -45,9 +45,9 @@ class MessagingSettings(WholeSettings, BaseSettings):
     _loaded: Any = PrivateAttr(default=None)
 
     def __init__(self, **values: Any) -> None:
-        from pyfly_messaging.settings.judgement.outcome import judge
         from pyfly_messaging.settings.loading import begin
         from pyfly_messaging.settings.text.suggest import bounded
+        from pyfly_messaging.settings.validation.judge import judge
 
         with bounded():
             load = begin(type(self), values)
@@ -131,7 +131,7 @@ class MessagingSettings(WholeSettings, BaseSettings):
 
     @property
     def _result(self) -> Loaded:
-        from pyfly_messaging.settings.judgement.outcome import Loaded
+        from pyfly_messaging.settings.validation.judge import Loaded
 
         # Nothing is known about what `model_construct` made.
         return self._loaded if isinstance(self._loaded, Loaded) else Loaded()

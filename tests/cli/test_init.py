@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from pyfly_messaging.settings import MessagingSettings
-from pyfly_messaging.settings.verdict import validate
+from pyfly_messaging.settings.validate import validate
 from tests.cli.conftest import Invoke
 
 
@@ -33,10 +33,10 @@ def test_provider(invoke: Invoke, provider: str) -> None:
     assert f"\n    provider: {provider}\n" in text
     for section in {"memory", "kafka", "rabbitmq"} - {provider}:
         assert f"\n    {section}:\n" not in text
-    verdict = validate()
-    assert verdict.settings is not None
-    assert verdict.settings.provider == provider
-    assert not [note for note in verdict.diagnostics if note.severity != "info"]
+    validation = validate()
+    assert validation.settings is not None
+    assert validation.settings.provider == provider
+    assert not [note for note in validation.diagnostics if note.severity != "info"]
 
 
 def test_no_overwriting(invoke: Invoke, project: Path) -> None:

@@ -19,7 +19,7 @@ from pyfly_messaging.settings.diagnostics.report import (
     report_json,
 )
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
-from pyfly_messaging.settings.verdict import validate
+from pyfly_messaging.settings.validate import validate
 from tests.settings.corpus import below_messaging
 
 ROOT = Path(__file__).parents[2]
@@ -114,10 +114,10 @@ def test_colour(folder: Path) -> None:
     import re
 
     (folder / "pyfly.yaml").write_text(FILE)
-    verdict = validate(environ=ENVIRON)
-    coloured = verdict.render(colour=True)
+    validation = validate(environ=ENVIRON)
+    coloured = validation.render(colour=True)
     assert "\x1b[1;31merror[CFG102]\x1b[0m" in coloured
-    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == verdict.render()
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == validation.render()
 
 
 def test_json(folder: Path) -> None:

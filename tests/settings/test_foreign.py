@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pyfly_messaging.settings import Conflict, Diagnostic, MessagingSettings, Section
 from pyfly_messaging.settings.diagnostics.report import render_report, report_json
-from pyfly_messaging.settings.verdict import Verdict, validate
+from pyfly_messaging.settings.validate import Validation, validate
 from pyfly_messaging.settings.views.explain import explain, render_explanation
 from pyfly_messaging.settings.views.reference import must_be_given, reference_yaml
 from pyfly_messaging.settings.views.schema import json_schema
@@ -32,7 +32,7 @@ def installed(
     install(tmp_path_factory.mktemp("site"), monkeypatch, PROVIDERS, code=CODE)
 
 
-def load(body: str, environ: Mapping[str, str] | None = None, provider: str = "zoo") -> Verdict:
+def load(body: str, environ: Mapping[str, str] | None = None, provider: str = "zoo") -> Validation:
     """Load a section from a file, and from variables by their last part."""
     section = "".join(f"\n  {line}" for line in body.splitlines())
     text = below_messaging(f"provider: {provider}" + (f"\n{provider}:{section}" if body else ""))
@@ -43,9 +43,9 @@ def load(body: str, environ: Mapping[str, str] | None = None, provider: str = "z
 
 def loaded(body: str, environ: Mapping[str, str] | None = None) -> dict[str, object]:
     """Return the section that a load gives."""
-    verdict = load(body, environ)
-    assert verdict.settings is not None, verdict.render()
-    return dict(verdict.settings.section("zoo"))
+    validation = load(body, environ)
+    assert validation.settings is not None, validation.render()
+    return dict(validation.settings.section("zoo"))
 
 
 def only(body: str, environ: Mapping[str, str] | None = None) -> Diagnostic:
@@ -54,10 +54,10 @@ def only(body: str, environ: Mapping[str, str] | None = None) -> Diagnostic:
     return found
 
 
-def everything(verdict: Verdict) -> str:
+def everything(validation: Validation) -> str:
     """Return all that could be printed of a load."""
-    said = [verdict.render(colour=True), verdict.to_json(), repr(verdict.diagnostics)]
-    if (settings := verdict.settings) is not None:
+    said = [validation.render(colour=True), validation.to_json(), repr(validation.diagnostics)]
+    if (settings := validation.settings) is not None:
         values = effective_values(settings)
         said += [repr(settings), str(settings), repr(settings.provenance.entries)]
         said += [render_values(values, origins=True), json.dumps([v.as_dict() for v in values])]
@@ -165,19 +165,19 @@ class TestReading:
 
     def test_list_of_sections(self) -> None:
         """Keys in a list of sections have both spellings, and placeholders are expanded."""
-        verdict = load("servers:\n  - host-name: ${HOST:a}\n  - host_name: b\n    port: 5\n  -")
-        assert verdict.settings is not None, verdict.render()
-        servers = dict(verdict.settings.section("zoo"))["servers"]
+        validation = load("servers:\n  - host-name: ${HOST:a}\n  - host_name: b\n    port: 5\n  -")
+        assert validation.settings is not None, validation.render()
+        servers = dict(validation.settings.section("zoo"))["servers"]
         assert [(s.host_name, s.port) for s in servers] == [("a", 1), ("b", 5), ("localhost", 1)]
-        assert str(verdict.settings.origin("zoo.servers")) == "pyfly.yaml:6:9"
+        assert str(validation.settings.origin("zoo.servers")) == "pyfly.yaml:6:9"
 
     def test_sections_replace_each_other(self) -> None:
         """A list of a higher precedence replaces the whole list, and its origin is shown."""
-        verdict = load("servers: [{port: 5}]", {"SERVERS": '[{"host-name": "a"}]'})
-        assert verdict.settings is not None
-        (server,) = dict(verdict.settings.section("zoo"))["servers"]
+        validation = load("servers: [{port: 5}]", {"SERVERS": '[{"host-name": "a"}]'})
+        assert validation.settings is not None
+        (server,) = dict(validation.settings.section("zoo"))["servers"]
         assert (server.host_name, server.port) == ("a", 1)
-        lines = render_values(effective_values(verdict.settings), origins=True).splitlines()
+        lines = render_values(effective_values(validation.settings), origins=True).splitlines()
         at = next(n for n, line in enumerate(lines) if line.startswith("zoo.servers"))
         assert lines[at].split(maxsplit=1)[1].split("  ")[0] == '[{"host_name": "a"}]'
         assert lines[at + 1].strip() == 'overrides pyfly.yaml:5:16 = [{"port": 5}]'
@@ -319,10 +319,10 @@ class TestSecrets:
     )  # fmt: skip
     def test_secret(self, body: str) -> None:
         """No report, list, explanation or repr has it."""
-        verdict = load(body.format(SECRET))
-        assert SECRET not in verdict.render(), body
+        validation = load(body.format(SECRET))
+        assert SECRET not in validation.render(), body
         with_variable = validate(environ={"DB_PASSWORD": SECRET})
-        said = everything(verdict) + render_report(with_variable.diagnostics)
+        said = everything(validation) + render_report(with_variable.diagnostics)
         said += report_json(with_variable.diagnostics)
         if with_variable.settings is not None:
             said += render_values(effective_values(with_variable.settings), origins=True)

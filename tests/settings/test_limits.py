@@ -19,7 +19,7 @@ from pyfly_messaging.settings.diagnostics.origins import DEFAULT, Entry
 from pyfly_messaging.settings.diagnostics.report import MOST_SHOWN, render_report, report_json
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
 from pyfly_messaging.settings.sources.inputs import isolated
-from pyfly_messaging.settings.sources.variable_files import MOST_LINES
+from pyfly_messaging.settings.sources.variables import MOST_LINES
 from pyfly_messaging.settings.sources.yaml import secret_uses
 from pyfly_messaging.settings.text import suggest
 from tests.settings.corpus import below_messaging

@@ -28,8 +28,8 @@ from pyfly_messaging.settings import (
     redacted_url,
 )
 from pyfly_messaging.settings.models.provider import providers
-from pyfly_messaging.settings.plugins.names import reserved
-from pyfly_messaging.settings.verdict import validate
+from pyfly_messaging.settings.plugins.installed import reserved
+from pyfly_messaging.settings.validate import validate
 from pyfly_messaging.settings.views.explain import explain, render_explanation
 from pyfly_messaging.settings.views.reference import reference_yaml
 from pyfly_messaging.settings.views.schema import json_schema

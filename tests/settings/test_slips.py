@@ -13,7 +13,7 @@ import pytest
 
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.catalogue.tree import Setting, catalogue
-from pyfly_messaging.settings.verdict import validate
+from pyfly_messaging.settings.validate import validate
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -14,12 +14,12 @@ from ruamel.yaml import YAML
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import MessagingSettings
 from pyfly_messaging.settings.diagnostics.codes import CODES
-from pyfly_messaging.settings.located import (
+from pyfly_messaging.settings.late_errors import (
     check_listener_names,
     located_error,
     unknown_listener_diagnostics,
 )
-from pyfly_messaging.settings.verdict import validate
+from pyfly_messaging.settings.validate import validate
 from pyfly_messaging.settings.views.explain import explain, render_explanation
 from pyfly_messaging.settings.views.reference import reference_yaml
 from pyfly_messaging.settings.views.schema import DRAFT, json_schema
@@ -263,9 +263,9 @@ class TestReference:
     def test_has_every_setting_at_its_default(self, folder: Path) -> None:
         """Loading it gives the defaults, without a word of warning."""
         (folder / "pyfly.yaml").write_text(reference_yaml())
-        verdict = validate(environ={})
-        assert verdict.settings == MessagingSettings.load(environ={})
-        errors = [d for d in verdict.diagnostics if d.severity == "error"]
+        validation = validate(environ={})
+        assert validation.settings == MessagingSettings.load(environ={})
+        errors = [d for d in validation.diagnostics if d.severity == "error"]
         assert not errors
 
     def test_names_every_setting(self) -> None:
@@ -282,10 +282,10 @@ class TestReference:
         text = reference_yaml(provider, schema="./pyfly.schema.json")
         assert text.startswith("# yaml-language-server: $schema=./pyfly.schema.json\n")
         (folder / "pyfly.yaml").write_text(text)
-        verdict = validate(environ={})
-        assert verdict.settings is not None
-        assert verdict.settings.provider == provider
-        assert verdict.diagnostics == ()
+        validation = validate(environ={})
+        assert validation.settings is not None
+        assert validation.settings.provider == provider
+        assert validation.diagnostics == ()
         others = {"memory", "kafka", "rabbitmq"} - {provider}
         assert not any(f"\n    {other}:" in text for other in others)
 
@@ -301,17 +301,17 @@ class TestValidate:
         """A good configuration gives settings and notes, and logs nothing."""
         (folder / "pyfly.yaml").write_text(below_messaging("kafka: {client-id: x}"))
         with caplog.at_level(logging.DEBUG):
-            verdict = validate(environ={})
-        assert verdict.ok
-        assert [d.code for d in verdict.diagnostics] == ["CFG211"]
+            validation = validate(environ={})
+        assert validation.ok
+        assert [d.code for d in validation.diagnostics] == ["CFG211"]
         assert caplog.text == ""
 
     def test_bad(self, folder: Path) -> None:
         """A bad one gives the diagnostics."""
-        verdict = validate(environ={}, provider="kafak")
-        assert not verdict.ok
-        assert verdict.settings is None
-        assert "did you mean" in verdict.render()
+        validation = validate(environ={}, provider="kafak")
+        assert not validation.ok
+        assert validation.settings is None
+        assert "did you mean" in validation.render()
 
 
 class TestLocated:

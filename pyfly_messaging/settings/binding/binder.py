@@ -1,4 +1,4 @@
-"""Binding: what was given meets what exists. Unknown keys, twins and wrong shapes end here."""
+"""Binding: what was given meets what exists. Unknown keys, duplicates and wrong shapes end here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from pydantic import SecretStr
 
+from pyfly_messaging.settings.binding.duplicates import distinct
 from pyfly_messaging.settings.binding.given import Given, Key, is_model, show_key
 from pyfly_messaging.settings.binding.layers import Layer
 from pyfly_messaging.settings.binding.leaf_values import LeafReader, UnreadableError
-from pyfly_messaging.settings.binding.twins import distinct
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.diagnostic import Report
 from pyfly_messaging.settings.diagnostics.origins import Entry, Path
@@ -86,7 +86,7 @@ class Binder:
             self.layer.put(path, given.value, Entry(given.origin, mask_value(given.value)))
             return
         if given.items is None or setting.element is None:
-            from pyfly_messaging.settings.binding.value_complaints import wrong_shape
+            from pyfly_messaging.settings.binding.complaints import wrong_shape
 
             self.report(wrong_shape(setting, given, path))
             return
@@ -104,13 +104,13 @@ class Binder:
         self, setting: Setting, given: Given, path: Path
     ) -> list[tuple[Key, Given]] | None:
         if given.entries is None and not given.is_null:
-            from pyfly_messaging.settings.binding.key_complaints import section_expected
+            from pyfly_messaging.settings.binding.complaints import section_expected
 
             self.report(section_expected(setting, given, path))
         return given.entries
 
     def _unknown(self, setting: Setting, key: Key, item: Given, path: Path) -> None:
-        from pyfly_messaging.settings.binding.key_complaints import bare_key, unknown_key
+        from pyfly_messaging.settings.binding.complaints import bare_key, unknown_key
 
         if key.bare:
             # What stands there may be a secret that a slip made a key.
@@ -146,7 +146,7 @@ class Binder:
 
     def _null(self, setting: Setting, given: Given, path: Path) -> None:
         if given.text is not None and not given.text.strip():
-            from pyfly_messaging.settings.binding.value_complaints import no_value
+            from pyfly_messaging.settings.binding.complaints import no_value
 
             self.report(no_value(setting, given, path))
         elif setting.optional:
@@ -155,7 +155,7 @@ class Binder:
             self.layer.resets[path] = given.origin
 
     def _deprecated(self, mark: Deprecation, path: Path) -> None:
-        from pyfly_messaging.settings.binding.key_complaints import deprecated
+        from pyfly_messaging.settings.binding.complaints import deprecated
 
         self.report(deprecated(mark, self.layer.entries[path].origin, path))
         if not mark.target or self.root.find(mark.target) is None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from pyfly_messaging.settings.binding.duplicates import distinct
 from pyfly_messaging.settings.binding.given import Given, show_key
-from pyfly_messaging.settings.binding.twins import distinct
 from pyfly_messaging.settings.catalogue.masking import masked, may_quote
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.diagnostic import Report
@@ -185,7 +185,7 @@ class LeafReader:
 
         expanded, problems = expand(text, self._placeholders)
         if expanded is None:
-            from pyfly_messaging.settings.binding.value_complaints import placeholder
+            from pyfly_messaging.settings.binding.complaints import placeholder
 
             for problem in problems:
                 self._report(placeholder(problem, given, self._path))
@@ -197,7 +197,7 @@ class LeafReader:
     def _check_lookalike(self, given: Given) -> None:
         if given.text is None or given.text.isascii():
             return
-        from pyfly_messaging.settings.binding.value_complaints import lookalike_value
+        from pyfly_messaging.settings.binding.complaints import lookalike_value
 
         problem = lookalike_value(given, self._path)
         if problem is not None:
@@ -213,7 +213,7 @@ class LeafReader:
             return
         text = given.source.text[slice(*given.span)]
         if ("\n" in text or "\r" in text) and (given.plain or not self._setting.secret):
-            from pyfly_messaging.settings.binding.value_complaints import runs_on
+            from pyfly_messaging.settings.binding.complaints import runs_on
 
             self._report(runs_on(given, self._path))
             raise UnreadableError
@@ -222,7 +222,7 @@ class LeafReader:
         return not given.secret and may_quote(self._setting, given.text or "")
 
     def _refuse(self, given: Given) -> None:
-        from pyfly_messaging.settings.binding.value_complaints import wrong_shape
+        from pyfly_messaging.settings.binding.complaints import wrong_shape
 
         self._report(wrong_shape(self._setting, given, self._path))
         raise UnreadableError

@@ -1,33 +1,36 @@
 """The adapters of others that are installed: found by their entry points, imported when asked for.
 
-Nothing here runs as long as every provider and every section that is named is one of ours.
+Also the names that none can have, and what is said about one that cannot be used. Nothing here
+runs as long as every provider and every section that is named is one of ours.
 """
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_settings import BaseSettings
 
-from pyfly_messaging.errors import MessagingError
+from pyfly_messaging.errors import ConfigurationError, MessagingError
 from pyfly_messaging.logs import get_logger, raw_text_of, text_of
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageBrokerPort
-from pyfly_messaging.settings.models.provider import entry_point_names, entry_points_by_name
-from pyfly_messaging.settings.plugins.names import (
-    can_be_field,
-    clashes,
-    distribution,
-    field_name,
-    is_impossible,
+from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Severity
+from pyfly_messaging.settings.diagnostics.origins import Origin
+from pyfly_messaging.settings.models.provider import (
+    BUILT_IN,
+    entry_point_names,
+    entry_points_by_name,
 )
+from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.plugins.plugin import AdapterPlugin
-from pyfly_messaging.settings.plugins.unusable import UnusableAdapterError
 from pyfly_messaging.settings.text.secrets import mask_url
 
 log = get_logger("pyfly_messaging.settings")
@@ -190,3 +193,115 @@ def _same_section(name: str) -> list[EntryPoint]:
             if field_name(other) == field_name(name) and not is_impossible(other):
                 found |= {f"{distribution(point)} {point.value}": point for point in points}
     return list(found.values())
+
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_OF_A_LOAD = {"load", "notes", "origin", "profiles", "provenance"}
+"""What `MessagingSettings`, which stands above this module, adds; a test holds it complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """An installed adapter of a name that none can have.
+
+    What such a name means in a configuration is never the adapter of others.
+
+    Attributes:
+        name: The name.
+        problem: What is wrong with it.
+
+    """
+
+    name: str
+    problem: UnusableAdapterError
+
+
+def clashes() -> list[Clash]:
+    """Return the installed adapters of impossible names: taken by this library, or no names."""
+    found = [point for points in entry_points_by_name().values() for point in points]
+    return [Clash(point.name, _clash(point)) for point in found if is_impossible(point.name)]
+
+
+def usable_entry_points() -> list[EntryPoint]:
+    """Return the entry points that can be providers, without importing anything of them."""
+    found = [point for points in entry_points_by_name().values() for point in points]
+    return [point for point in found if not is_impossible(point.name)]
+
+
+def field_name(name: str) -> str:
+    """Return the name of an adapter as that of a field: ``my-broker`` is ``my_broker``."""
+    return name.replace("-", "_").lower()
+
+
+def distribution(point: EntryPoint) -> str:
+    """Return the name of the distribution that an entry point belongs to, as people know it."""
+    return f"the distribution {point.dist.name}" if point.dist is not None else point.value
+
+
+def is_impossible(name: str) -> bool:
+    """Tell whether no adapter can have a name."""
+    return _NAME.fullmatch(name) is None or field_name(name) in reserved()
+
+
+def can_be_field(name: str) -> bool:
+    """Tell whether a section of this name could stand among the settings."""
+    field = field_name(name)
+    return field.isidentifier() and not field.startswith("_") and field not in reserved()
+
+
+def _clash(point: EntryPoint) -> UnusableAdapterError:
+    return UnusableAdapterError(
+        f"{distribution(point)} offers an adapter of the impossible name {point.name!r}",
+        "this library uses the name itself"
+        if _NAME.fullmatch(point.name)
+        else "a name has lower-case letters and digits, with '-' or '_' in between",
+        f"uninstall {distribution(point)}, and ask its authors for another name",
+    )
+
+
+@lru_cache(maxsize=1)
+def reserved() -> frozenset[str]:
+    """Return the names that are taken: all that `MessagingSettings` has."""
+    inherited = {*WholeSettings.model_fields, *dir(WholeSettings), *dir(BaseSettings)}
+    return frozenset({*BUILT_IN, *inherited, *_OF_A_LOAD})
+
+
+CODE = "CFG218"
+
+
+class UnusableAdapterError(Exception):
+    """An entry point that no adapter can be had from.
+
+    Attributes:
+        message: Which adapter, of which distribution.
+        reason: Why.
+        help: What to do.
+
+    """
+
+    def __init__(self, message: str, reason: str, help_: str) -> None:
+        super().__init__(f"{message}: {reason}")
+        self.message = message
+        self.reason = reason
+        self.help = help_
+
+    def diagnostic(
+        self, setting: str = "", origin: Origin | None = None, severity: Severity = "error"
+    ) -> Diagnostic:
+        """Return the problem, with the setting that asked for the adapter and its place."""
+        return Diagnostic(
+            code=CODE,
+            severity=severity,
+            message=self.message,
+            setting=setting,
+            origin=origin,
+            label=self.reason,
+            help=self.help,
+        )
+
+    def error(self, origin: Origin) -> ConfigurationError:
+        """Return the problem as an error of its own, of a provider that was set somewhere."""
+        from pyfly_messaging.settings.diagnostics.report import render_report
+
+        found = [self.diagnostic("pyfly.messaging.provider", origin)]
+        return ConfigurationError(render_report(found), found)

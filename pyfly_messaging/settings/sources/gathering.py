@@ -94,7 +94,7 @@ def _dotenv(inputs: Inputs, report: Report) -> list[Variable]:
         # A virtual environment may have this name as well. Path.is_file would raise where it is
         # not allowed to look.
         if is_there(path) and not os.path.isfile(path / "pyvenv.cfg"):  # noqa: PTH113
-            from pyfly_messaging.settings.sources.variable_files import read_dotenv
+            from pyfly_messaging.settings.sources.variables import read_dotenv
 
             found |= {variable.name: variable for variable in read_dotenv(path, report)}
     return list(found.values())
@@ -125,7 +125,7 @@ def _secrets(
         origin = Origin("environment", SECRETS_VARIABLE)
     if not folder:
         return []
-    from pyfly_messaging.settings.sources.variable_files import read_secrets
+    from pyfly_messaging.settings.sources.variables import read_secrets
 
     return read_secrets(os.fspath(folder), naming.prefix, origin, report)
 

@@ -55,20 +55,20 @@ def schema_text() -> str:
 
 def _section(setting: Setting) -> dict[str, Any]:
     properties: dict[str, Any] = {}
-    twins: list[dict[str, Any]] = []
+    duplicates: list[dict[str, Any]] = []
     for child in setting.children.values():
         schema = _setting(child)
         properties[child.name] = schema
         if child.key != child.name:
             properties[child.key] = schema
             both = {"type": "object", "required": [child.name, child.key]}
-            twins.append({"not": both})
+            duplicates.append({"not": both})
     section: dict[str, Any] = {
         "type": ["object", "null"],
         "properties": properties,
         "additionalProperties": False,
     }
-    return section | ({"allOf": twins} if twins else {})
+    return section | ({"allOf": duplicates} if duplicates else {})
 
 
 def _setting(setting: Setting) -> dict[str, Any]:

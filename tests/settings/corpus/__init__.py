@@ -18,7 +18,7 @@ import pytest
 
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.settings import Diagnostic, MessagingSettings
-from pyfly_messaging.settings.located import check_listener_names
+from pyfly_messaging.settings.late_errors import check_listener_names
 from pyfly_messaging.settings.models.provider import has_client
 
 HERE = Path(__file__).parent
@@ -116,7 +116,7 @@ def load(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Outcome:
         def hide(package: str) -> bool:
             return package not in case.absent and has_client(package)
 
-        monkeypatch.setattr("pyfly_messaging.settings.judgement.checks.has_client", hide)
+        monkeypatch.setattr("pyfly_messaging.settings.validation.checks.has_client", hide)
         monkeypatch.setattr("pyfly_messaging.settings.models.provider.has_client", hide)
     try:
         settings = MessagingSettings.load(case.path, environ=case.env, **case.arguments)

@@ -13,7 +13,7 @@ from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.codes import CODES
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, Related, Report
 from pyfly_messaging.settings.diagnostics.source_text import SourceText
-from pyfly_messaging.settings.sources.file_text import read_text
+from pyfly_messaging.settings.sources.discovery import read_text
 from pyfly_messaging.settings.sources.yaml.nodes import (
     Converter,
     MappingNode,
@@ -113,7 +113,7 @@ class YamlFile:
             if key.span is not None:
                 source.show(*key.span)
         if len(found) > 1:
-            from pyfly_messaging.settings.binding.key_complaints import twice
+            from pyfly_messaging.settings.binding.complaints import twice
 
             self._report(twice(found[0][0], found[1][0], ()))
         return found[0] if found else None
@@ -145,7 +145,7 @@ class YamlFile:
 
     def _joined(self, given: Given) -> bool:
         """Report ``provider:kafka`` and ``provider kafka`` for what they are."""
-        from pyfly_messaging.settings.binding.key_complaints import no_mapping
+        from pyfly_messaging.settings.binding.complaints import no_mapping
 
         problem = no_mapping(given, self._root, ())
         if problem is not None:

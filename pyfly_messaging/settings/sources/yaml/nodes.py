@@ -150,7 +150,7 @@ class Converter:
                 merged += self._merge(value, key)
                 continue
             if key.secret:
-                from pyfly_messaging.settings.binding.key_complaints import secret_key
+                from pyfly_messaging.settings.binding.complaints import secret_key
 
                 self._report(secret_key(key))
                 continue
@@ -170,7 +170,7 @@ class Converter:
         sources = value.value if isinstance(value, SequenceNode) else [value]
         for source in sources:
             if not isinstance(source, MappingNode):
-                from pyfly_messaging.settings.binding.key_complaints import not_mergeable
+                from pyfly_messaging.settings.binding.complaints import not_mergeable
 
                 span = source.start_mark.index, source.end_mark.index
                 self._report(not_mergeable(self._source.origin(*span)))

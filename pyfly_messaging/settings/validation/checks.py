@@ -23,14 +23,14 @@ def run_checks(settings: WholeSettings, load: Load) -> None:
             load.report(diagnostic)
     provider = effective_provider(settings)
     if provider in CLIENTS:
-        from pyfly_messaging.settings.judgement.tls_files import check_tls
+        from pyfly_messaging.settings.validation.tls_files import check_tls
 
         for diagnostic in check_tls(settings, provider, load):
             load.report(diagnostic)
     from pyfly_messaging.settings.sources.discovery import GUARDED_PROFILES
 
     if GUARDED_PROFILES.intersection(load.files.profiles):
-        from pyfly_messaging.settings.judgement.guardrails import check_guardrails
+        from pyfly_messaging.settings.validation.guardrails import check_guardrails
 
         for diagnostic in check_guardrails(settings, provider, load):
             load.report(diagnostic)

@@ -20,7 +20,7 @@ def distinct(
     for key, item in entries:
         name = same(key.text)
         if name in found:
-            from pyfly_messaging.settings.binding.key_complaints import twice
+            from pyfly_messaging.settings.binding.complaints import twice
 
             show_key(key, item)
             report(twice(found[name][0], key, path))

@@ -1,4 +1,4 @@
-"""The verdict on a load: what pydantic refused, and what is wrong between settings."""
+"""The end of a load: what pydantic refused, what is wrong between settings, and the report."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pyfly_messaging.settings.catalogue.masking import hides
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic
 from pyfly_messaging.settings.diagnostics.origins import Entry, Path, Provenance
 from pyfly_messaging.settings.diagnostics.report import render_report
-from pyfly_messaging.settings.judgement.checks import run_checks
 from pyfly_messaging.settings.loading import Load
 from pyfly_messaging.settings.models.base import Section
 from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.text.secrets import MASK
+from pyfly_messaging.settings.validation.checks import run_checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _rest(
     settings_cls: type[WholeSettings], load: Load, refused: ValidationError
 ) -> WholeSettings | None:
     """Report what was refused; return settings of all the rest, so that it is checked as well."""
-    from pyfly_messaging.settings.judgement.refusals import explain_errors, prune
+    from pyfly_messaging.settings.validation.refusals import explain_errors, prune
 
     error: ValidationError | None = refused
     values = load.merged()

@@ -13,7 +13,7 @@ from pyfly_messaging.settings.sources.inputs import StrPath, current_inputs
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Validation:
     """The result of a validation.
 
     Attributes:
@@ -50,7 +50,7 @@ def validate(
     *,
     settings_cls: type[MessagingSettings] = MessagingSettings,
     **overrides: Any,
-) -> Verdict:
+) -> Validation:
     """Load and check a configuration as `MessagingSettings.load` does, without raising or logging.
 
     Nothing is connected.
@@ -59,5 +59,5 @@ def validate(
     try:
         settings = settings_cls.load(path, profiles, environ, _inputs=inputs, **overrides)
     except ConfigurationError as error:
-        return Verdict(None, error.diagnostics)
-    return Verdict(settings, settings.notes)
+        return Validation(None, error.diagnostics)
+    return Validation(settings, settings.notes)
