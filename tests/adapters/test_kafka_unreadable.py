@@ -4,6 +4,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyfly_messaging.adapters.kafka.internals import RawBatch
 from pyfly_messaging.adapters.kafka.unreadable import Hole, _unpack
 
 _FIRST = 1000  # the offset of the first record
@@ -23,7 +24,7 @@ def batch_of(count: int) -> bytearray:
 
 def unpacked(raw: bytearray, position: int) -> list[tuple[int, int]]:
     """Return the first and the last offset of each record and each hole."""
-    found = list(_unpack(_DefaultRecordBatchPy(raw), position, _ERROR))
+    found = list(_unpack(RawBatch(raw), position, _ERROR))
     return [(f.first, f.last) if isinstance(f, Hole) else (f.offset, f.offset) for f in found]
 
 

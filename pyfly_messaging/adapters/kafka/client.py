@@ -7,10 +7,9 @@ from typing import Any, Literal
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.admin import AIOKafkaAdminClient
 
-from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.connection import Connection
 from pyfly_messaging.adapters.kafka.options import check_options, options_for
-from pyfly_messaging.adapters.kafka.pace import pace
 from pyfly_messaging.adapters.kafka.reach import Reach, ask
 from pyfly_messaging.adapters.kafka.redaction import redact_logs
 from pyfly_messaging.adapters.kafka.topic_id import TopicIdRequest, topic_id
@@ -111,7 +110,7 @@ class Client:
             linger_ms=round(settings.linger * 1000),
             **self._arguments(AIOKafkaProducer) | arguments,
         )
-        pace(producer.client)
+        internals.throttle_metadata(producer.client)
         return producer
 
     def consumer(
@@ -139,7 +138,7 @@ class Client:
             **{"heartbeat_interval_ms": min(3000, session // 3)}
             | self._arguments(AIOKafkaConsumer),
         )
-        pace(consumer._client)
+        internals.throttle_metadata(internals.client_of(consumer))
         return consumer
 
     def admin(self) -> AIOKafkaAdminClient:

@@ -10,7 +10,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, UnknownTopicOr
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
-from pyfly_messaging.adapters.kafka.closing import bootstrapping
+from pyfly_messaging.adapters.kafka import internals
 from pyfly_messaging.adapters.kafka.source import Begin, End, Offsets
 
 _PAUSE = 0.05
@@ -40,15 +40,15 @@ class GroupShare:
         """Join the group; return when it has assigned partitions."""
 
         def assigned() -> None:
-            self._generation = self._consumer._coordinator.generation
+            self._generation = self._current_generation
             # Whatever has made the group assign again may have changed the topic.
-            self._consumer._client.force_metadata_update()
+            internals.client_of(self._consumer).force_metadata_update()
             if self._from_latest:
                 self._adrift = set(self._consumer.assignment())
             begin()
 
         self._consumer.subscribe([self._topic], listener=_Rebalance(assigned, end))
-        with bootstrapping():
+        with internals.bootstrapping():
             await self._consumer.start()
 
     async def positioned(self) -> None:
@@ -89,7 +89,7 @@ class GroupShare:
         The broker checks the member, not whose the partitions are: offsets of an assignment that
         is over would be taken in the name of the next one.
         """
-        if self._consumer._coordinator.generation != self._generation:
+        if self._current_generation != self._generation:
             raise CommitFailedError
         # Repeated for long enough it would be taken for another topic of the same name.
         if self._consumer.partitions_for_topic(self._topic) is None:
@@ -99,7 +99,7 @@ class GroupShare:
     @property
     def admitted(self) -> bool:
         """Whether the group knows this member."""
-        coordinator = self._consumer._coordinator  # None until the consumer has started
+        coordinator = internals.coordinator_of(self._consumer)
         return coordinator is not None and bool(coordinator.member_id)
 
     async def keeps_place(self) -> bool:
@@ -113,15 +113,20 @@ class GroupShare:
         """
         if not self._from_latest:
             return True
-        client, coordinator = self._consumer._client, self._consumer._coordinator
+        coordinator = internals.coordinator_of(self._consumer)
+        if coordinator is None:
+            return False
         partitions = sorted(self._consumer.partitions_for_topic(self._topic) or ())
-        # On another connection than aiokafka's own question, which waits behind the joining.
-        answer = await client.send(
-            coordinator.coordinator_id,
-            OffsetFetchRequest(coordinator.group_id, [(self._topic, partitions)]),
+        answer = await internals.ask_coordinator(
+            coordinator, OffsetFetchRequest(coordinator.group_id, [(self._topic, partitions)])
         )
         committed = [offset for _, found in answer.topics for _, offset, _, _ in found]
         return bool(committed) and min(committed) >= 0
+
+    @property
+    def _current_generation(self) -> int | None:
+        coordinator = internals.coordinator_of(self._consumer)
+        return None if coordinator is None else int(coordinator.generation)
 
     @property
     def grown(self) -> bool:

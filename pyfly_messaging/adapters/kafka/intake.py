@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
-from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.unreadable import Hole, salvage
 from pyfly_messaging.errors import BrokerError
 from pyfly_messaging.logs import get_logger
@@ -146,7 +146,7 @@ class Intake:
     async def _fetch_all(
         self, partitions: Sequence[TopicPartition], wait: float, at_most: int
     ) -> Mapping[TopicPartition, Records]:
-        before = _positions(self._consumer)
+        before = internals.positions(self._consumer)
         try:
             fetched: Mapping[TopicPartition, Records] = await self._consumer.getmany(
                 *partitions, timeout_ms=round(wait * 1000), max_records=at_most
@@ -198,7 +198,10 @@ class Intake:
             What can be read of the batch; None when the partition stays where it is.
 
         """
-        block, position = self._blocked.get(partition), _positions(self._consumer).get(partition)
+        block, position = (
+            self._blocked.get(partition),
+            internals.positions(self._consumer).get(partition),
+        )
         if self._note is None or block is None or block.offset != position or position is None:
             return None
         if isinstance(error, _NOT_OF_A_RECORD):
@@ -225,7 +228,7 @@ class Intake:
         if isinstance(error, RecordTooLargeError) and len(error.args) > 2:
             # aiokafka has already gone on to the next record.
             self._consumer.seek(partition, error.args[2])
-        offset = _positions(self._consumer).get(partition)
+        offset = internals.positions(self._consumer).get(partition)
         block = self._blocked.get(partition)
         if block is None or block.offset != offset:
             block = self._blocked[partition] = _Block(error, offset, _FIRST_PAUSE, 0.0)
@@ -252,18 +255,8 @@ def _is_of_a_partition(error: Exception) -> bool:
     )
 
 
-def _positions(consumer: AIOKafkaConsumer[bytes, bytes]) -> dict[TopicPartition, int]:
-    """Return where each partition is read next, as far as that is known."""
-    subscription = consumer._subscription.subscription
-    assignment = None if subscription is None else subscription.assignment
-    if assignment is None:
-        return {}
-    states = ((partition, assignment.state_value(partition)) for partition in assignment.tps)
-    return {partition: state.position for partition, state in states if state.has_valid_position}
-
-
 def _rewind(consumer: AIOKafkaConsumer[bytes, bytes], before: Mapping[TopicPartition, int]) -> None:
     """Put partitions back to where they were read before a fetch that failed."""
-    for partition, position in _positions(consumer).items():
+    for partition, position in internals.positions(consumer).items():
         if partition in before and position != before[partition]:
             consumer.seek(partition, before[partition])

@@ -13,7 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import ConsumerRecord
 
-from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.closing import end_producer
 from pyfly_messaging.adapters.kafka.codec import encode
@@ -144,9 +144,9 @@ async def _build(letter: Message, codec: int) -> BatchBuilder:
     record, batch = encode(letter), BatchBuilder(0, codec)
     batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers or [])
     if len(record.value) < _BUILT_IN_A_THREAD:
-        batch._build()
+        internals.build(batch)
     else:
-        await asyncio.to_thread(batch._build)
+        await asyncio.to_thread(internals.build, batch)
     return batch
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.structs import TopicPartition
 
-from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.assignment import Assignment
 from pyfly_messaging.adapters.kafka.assignments import Assignments
 from pyfly_messaging.adapters.kafka.client import Client
@@ -74,7 +74,7 @@ class Membership:
         self._source = source
         self._intake = Intake(consumer, skips if settings.unreadable == "skip" else None)
         self._pulse = Pulse(consumer, settings.options.get("fetch_max_wait_ms", 500))
-        self.topic = TopicWatch(identity, consumer._client.cluster)
+        self.topic = TopicWatch(identity, internals.client_of(consumer).cluster)
         self._commits = Commits(route, source, self.topic, self._pulse)
         self._assignments = Assignments(route, settings, self._commits)
         self._joining = Joining(client, route, source, self._assignments)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
-from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.closing import bootstrapping, end_producer
+from pyfly_messaging.adapters.kafka.closing import end_producer
 from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
@@ -136,17 +135,14 @@ class Producer:
 
     def _follow_topics(self, client: AIOKafkaClient) -> None:
         """Have topics looked for again that are not there any more."""
-        seek = client.add_topic
-
-        def note_sought(topic: str) -> Any:
-            self._sought.add(topic)
-            return seek(topic)
 
         def forget_missing(metadata: ClusterMetadata) -> None:
-            for topic in client._topics - metadata.topics(exclude_internal_topics=False):
+            for topic in internals.followed_topics(client) - metadata.topics(
+                exclude_internal_topics=False
+            ):
                 self._topics.forget(topic)
 
-        client.add_topic = note_sought
+        internals.note_lookups(client, self._sought.add)
         client.cluster.add_listener(forget_missing)
 
     async def _watch(self) -> None:
@@ -162,7 +158,7 @@ class Producer:
             if (producer := self.current) is None:
                 continue
             astray = clock() - answered > _PATIENCE and await self._is_reachable()
-            if astray or producer._sender.sender_task.done():  # nothing would ever be sent
+            if astray or internals.has_ended(producer):  # nothing would ever be sent
                 await self._revive(producer)
                 answered = clock()
                 continue
@@ -179,8 +175,9 @@ class Producer:
 
     async def _restore_topics(self, producer: AIOKafkaProducer) -> None:
         """Make sure that the topics are there for which messages wait: they may be deleted."""
-        waiting = {partition.topic for partition in producer._message_accumulator._batches}
-        sought, self._sought = self._sought, set()
+        waiting = internals.waiting_topics(producer)
+        sought = set(self._sought)
+        self._sought.clear()
         missing = (waiting | sought) - producer.client.cluster.topics(exclude_internal_topics=False)
         if missing:
             try:
@@ -205,11 +202,7 @@ class Producer:
     def _is_stuck(self, producer: AIOKafkaProducer) -> bool:
         """Tell whether a broker has left a request unanswered for too long."""
         now = asyncio.get_running_loop().time()
-        waiting = {
-            (id(connection), connection._requests[0][0])
-            for connection in producer.client._conns.values()
-            if connection._requests
-        }
+        waiting = internals.oldest_requests(producer.client)
         self._unanswered = {request: self._unanswered.get(request, now) for request in waiting}
         return any(now - since > _ANSWER for since in self._unanswered.values())
 
@@ -224,7 +217,7 @@ async def connect(client: Client, producer: AIOKafkaProducer, deadline: Deadline
     """
     try:
         async with asyncio.timeout(deadline.left()):
-            with bootstrapping():
+            with internals.bootstrapping():
                 await producer.start()
     except BaseException as error:
         await end_producer(producer, 1.0)
@@ -235,5 +228,5 @@ async def connect(client: Client, producer: AIOKafkaProducer, deadline: Deadline
 
 def _has_connection(producer: AIOKafkaProducer | None) -> bool:
     return producer is not None and any(
-        connection.connected() for connection in producer.client._conns.values()
+        connection.connected() for connection in internals.connections(producer.client)
     )

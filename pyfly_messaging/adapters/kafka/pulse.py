@@ -7,6 +7,8 @@ import time
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
+from pyfly_messaging.adapters.kafka import internals
+
 # How long nothing may be heard of a partition: ten times as long as a broker by default waits
 # before it answers that there is nothing new. Milliseconds.
 _SILENCE = 5000
@@ -36,7 +38,10 @@ class Pulse:
     @property
     def connected(self) -> bool:
         """Whether there is a connection to any broker."""
-        return any(c.connected() for c in self._consumer._client._conns.values())
+        return any(
+            connection.connected()
+            for connection in internals.connections(internals.client_of(self._consumer))
+        )
 
     @property
     def alive(self) -> bool:
@@ -58,8 +63,10 @@ class Pulse:
         if not self.connected:
             return False
         # A member without partitions is known only to the coordinator of its group.
-        idle = not self._consumer.assignment()
-        return not idle or getattr(self._consumer._coordinator, "coordinator_id", 0) is not None
+        if self._consumer.assignment():
+            return True
+        coordinator = internals.coordinator_of(self._consumer)
+        return coordinator is None or coordinator.coordinator_id is not None
 
     def _silent(self) -> list[TopicPartition]:
         since = _now() - self._silence

@@ -11,7 +11,9 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import TracebackType
+
+from pyfly_messaging.adapters.kafka.internals import is_secret
 
 _LOGGERS = ("aiokafka.conn", "aiokafka.producer.producer")
 # Loggers that print tracebacks with frames of aiokafka.
@@ -26,8 +28,6 @@ _TRACEBACKS = (
     "pyfly_messaging.kafka",
 )
 _WITHHELD = "(withheld)"
-# The modules of aiokafka whose frames have the password, or a request with it, as a variable.
-_SECRET_MODULES = ("aiokafka.conn", "aiokafka.protocol")
 _LONGEST_CHAIN = 1000  # exceptions
 _CAUSE, _CONTEXT, _TRACEBACK, _MEMBERS = (
     inspect.getattr_static(cls, name)
@@ -38,7 +38,6 @@ _CAUSE, _CONTEXT, _TRACEBACK, _MEMBERS = (
         (BaseExceptionGroup, "exceptions"),
     )
 )
-_SECRET_VARIABLE = "sasl_plain_password"  # noqa: S105 - a name
 
 
 class _Redaction(logging.Filter):
@@ -84,11 +83,11 @@ def drop_secret_frames(error: BaseException) -> None:
     """Drop the frames that hold the password from an exception, its causes and its contexts."""
     for each in _chain(error):
         frames = list(_tracebacks(_TRACEBACK.__get__(each)))
-        if not any(_is_secret(tb.tb_frame) for tb in frames):
+        if not any(is_secret(tb.tb_frame) for tb in frames):
             continue
         traceback: TracebackType | None = None
         for tb in reversed(frames):
-            if not _is_secret(tb.tb_frame):
+            if not is_secret(tb.tb_frame):
                 traceback = TracebackType(traceback, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
         _TRACEBACK.__set__(each, traceback)
 
@@ -109,11 +108,6 @@ def _tracebacks(traceback: TracebackType | None) -> Iterator[TracebackType]:
     while traceback is not None:
         yield traceback
         traceback = traceback.tb_next
-
-
-def _is_secret(frame: FrameType) -> bool:
-    module = frame.f_globals.get("__name__", "")
-    return module.startswith(_SECRET_MODULES) or _SECRET_VARIABLE in frame.f_code.co_varnames
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -9,9 +9,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
-from pyfly_messaging.adapters.kafka import errors
+from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.closing import bootstrapping, end_admin
+from pyfly_messaging.adapters.kafka.closing import end_admin
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import TopologyError
 from pyfly_messaging.logs import get_logger
@@ -85,7 +85,7 @@ class Topics:
     async def _attempt(self, topics: list[str]) -> None:
         admin = self._client.admin()
         try:
-            with bootstrapping():
+            with internals.bootstrapping():
                 await admin.start()
             await self._settle(admin, topics)
         finally:
@@ -147,11 +147,12 @@ async def _look(
         admin: Whom to ask with.
         topics: Which to look for.
         leaders: A topic counts only when each of its partitions has a leader.
-        create: The broker may create them because they were asked for. (Through the admin client's
-            own ``describe_topics`` it always may.)
+        create: The broker may create them because they were asked for.
 
     """
-    response = await admin._send_request(MetadataRequest(topics, allow_auto_topic_creation=create))
+    response = await internals.send_request(
+        admin, MetadataRequest(topics, allow_auto_topic_creation=create)
+    )
     there = dict.fromkeys(topics, False)
     for topic in response.to_object()["topics"]:
         code = topic["error_code"]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from traceback import walk_tb
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CorruptRecordException, KafkaError, NoError, for_code
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.record._protocols import DefaultRecordProtocol
-from aiokafka.record.default_records import _DefaultRecordBatchPy
-from aiokafka.record.memory_records import _MemoryRecordsPy
-from aiokafka.record.util import decode_varint_py
 from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from pyfly_messaging.adapters.kafka import internals
+from pyfly_messaging.adapters.kafka.internals import RawBatch
 
 if TYPE_CHECKING:
     Record: TypeAlias = ConsumerRecord[bytes, bytes]
@@ -77,16 +75,15 @@ async def salvage(
         KafkaError: The batch cannot be fetched now.
 
     """
-    position = max(position, _base_offset(error))
+    position = max(position, internals.base_offset_of(error))
     raw, high_watermark = await _fetch(consumer, partition, position)
     size = len(raw)
     try:
-        batches = _MemoryRecordsPy(raw)
-        content, following = batches._next_slice, raw[batches._pos :]
+        content, following = internals.split(raw)
         size = len(content)
-        batch = _DefaultRecordBatchPy(content)
+        batch = RawBatch(content)
         end = batch.next_offset
-        if not batch.validate_crc():  # its own end is not to be trusted
+        if not batch.is_intact:  # its own end is not to be trusted
             if len(following) >= 8:
                 end = int.from_bytes(following[:8], "big")
             end = max(position + 1, min(end, high_watermark))
@@ -102,25 +99,11 @@ async def salvage(
     return Salvage(readable, holes, end)
 
 
-def _base_offset(error: BaseException) -> int:
-    """Return where the batch begins at which aiokafka has failed; 0 if it does not say.
-
-    The position is not moved past what it has skipped before (control records, aborted
-    transactions), so the batch is not always the one at the position. It is known only to the
-    generator that has failed (0.14, ``PartitionRecords._unpack_records``).
-    """
-    for frame, _ in walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "_unpack_records" and "next_batch" in frame.f_locals:
-            return int(frame.f_locals["next_batch"].base_offset)
-    return 0
-
-
 async def _fetch(
     consumer: AIOKafkaConsumer[bytes, bytes], partition: TopicPartition, position: int
 ) -> tuple[bytes, int]:
     """Return record batches as they are, from the one with an offset on, and the high watermark."""
-    client, fetcher = consumer._client, consumer._fetcher
-    at_most = fetcher._max_partition_fetch_bytes
+    client, at_most = internals.client_of(consumer), internals.largest_fetch(consumer)
     request = FetchRequest(
         0, 1, at_most, 0, [(partition.topic, [(partition.partition, position, at_most)])]
     )
@@ -134,33 +117,29 @@ async def _fetch(
     return bytes(raw), high_watermark
 
 
-def _unpack(
-    batch: _DefaultRecordBatchPy, position: int, error: BaseException
-) -> Iterator[Hole | DefaultRecordProtocol]:
+def _unpack(batch: RawBatch, position: int, error: BaseException) -> Iterator[Hole | Any]:
     """Yield each record of a batch from an offset on, and each hole.
 
-    The records of aiokafka's own batch end at the first that is broken; each says how long it is.
-    Its compiled way to read a number does not look where the buffer ends, and lengths may lie: such
-    a record ended the process (0.14).
+    Each record says how long it is, and lengths may lie.
     """
     at, end = batch.base_offset, batch.next_offset
     try:
-        iter(batch)  # decompresses
-        for _ in range(batch._num_records):
-            length, start = decode_varint_py(batch._buffer, batch._pos)
-            if not 0 <= length <= len(batch._buffer) - start:
+        batch.decompress()
+        for _ in range(batch.count):
+            length, start = batch.number_at(batch.at)
+            if not 0 <= length <= batch.size - start:
                 raise CorruptRecordException("its length is wrong")  # noqa: TRY301
-            _, delta_at = decode_varint_py(batch._buffer, start + 1)  # behind the attributes
-            delta, _ = decode_varint_py(batch._buffer, delta_at)
+            _, delta_at = batch.number_at(start + 1)  # behind the attributes
+            delta, _ = batch.number_at(delta_at)
             if not at <= batch.base_offset + delta < end:
                 raise CorruptRecordException("its offset is wrong")  # noqa: TRY301
             at = batch.base_offset + delta
             try:
-                record = batch._read_msg(decode_varint_py)
+                record = batch.read()
             except (ValueError, IndexError, KafkaError) as broken:
                 if at >= position:
                     yield Hole(at, at, length, error if at == position else broken)
-                batch._pos = start + length
+                batch.skip_to(start + length)
             else:
                 if at >= position:
                     yield record
@@ -168,7 +147,7 @@ def _unpack(
     except Exception as broken:  # noqa: BLE001 - whatever a codec or broken bytes lead to
         at = max(at, position)
         if at < end:
-            yield Hole(at, end - 1, len(batch._buffer), error if at == position else broken)
+            yield Hole(at, end - 1, batch.size, error if at == position else broken)
 
 
 def _merged(holes: Iterable[Hole]) -> Iterator[Hole]:
@@ -185,7 +164,7 @@ def _merged(holes: Iterable[Hole]) -> Iterator[Hole]:
         yield before
 
 
-def _as_consumed(partition: TopicPartition, record: DefaultRecordProtocol) -> Record:
+def _as_consumed(partition: TopicPartition, record: Any) -> Record:
     """Return a record as a consumer does."""
     key, value = record.key, record.value
     return ConsumerRecord(

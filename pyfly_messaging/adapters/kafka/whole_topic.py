@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
 
-from pyfly_messaging.adapters.kafka.closing import bootstrapping
+from pyfly_messaging.adapters.kafka import internals
 from pyfly_messaging.adapters.kafka.source import Begin, End, Offsets
 
 
@@ -46,7 +46,7 @@ class WholeTopic:
         consumer = self._consumer
         # aiokafka asks for the metadata of topics of which something is assigned.
         consumer.assign([TopicPartition(self._topic, 0)])
-        with bootstrapping():
+        with internals.bootstrapping():
             await consumer.start()
         partitions = self._partitions()
         if not partitions:
