@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
 from pyfly_messaging.adapters.kafka import KafkaAdapter
-from pyfly_messaging.adapters.kafka.closing import end_producer
+from pyfly_messaging.adapters.kafka.shutdown import end_producer
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts

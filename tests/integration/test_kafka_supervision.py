@@ -9,9 +9,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import TopicPartition
 
-from pyfly_messaging.adapters.kafka.consumer import TopicConsumer
-from pyfly_messaging.adapters.kafka.intake import Intake, Records
-from pyfly_messaging.adapters.kafka.membership import Membership
+from pyfly_messaging.adapters.kafka.member import Membership
+from pyfly_messaging.adapters.kafka.poller import Intake, Records
+from pyfly_messaging.adapters.kafka.supervisor import TopicConsumer
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
 from pyfly_messaging.message import Message

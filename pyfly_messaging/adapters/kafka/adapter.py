@@ -9,10 +9,10 @@ from typing import Any, Self
 from pyfly_messaging.adapters.kafka.assignment import handling
 from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.codec import encode
-from pyfly_messaging.adapters.kafka.consumer import TopicConsumer
 from pyfly_messaging.adapters.kafka.dead_letters import DeadLetters
 from pyfly_messaging.adapters.kafka.publisher import Publisher
 from pyfly_messaging.adapters.kafka.redaction import SecretsWithheld, drop_secret_frames
+from pyfly_messaging.adapters.kafka.supervisor import TopicConsumer
 from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle

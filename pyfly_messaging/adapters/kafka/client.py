@@ -8,11 +8,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.admin import AIOKafkaAdminClient
 
 from pyfly_messaging.adapters.kafka import errors, internals
-from pyfly_messaging.adapters.kafka.connection import Connection
+from pyfly_messaging.adapters.kafka.connect import Connection, Reach, ask
 from pyfly_messaging.adapters.kafka.options import check_options, options_for
-from pyfly_messaging.adapters.kafka.reach import Reach, ask
 from pyfly_messaging.adapters.kafka.redaction import redact_logs
-from pyfly_messaging.adapters.kafka.topic_id import TopicIdRequest, topic_id
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import MissingDependencyError
 from pyfly_messaging.logs import quieten
@@ -74,21 +72,15 @@ class Client:
         """
         self._servers = [await self._reach(deadline)]
 
-    async def topic_id(self, topic: str) -> bytes | None:
-        """Return what tells a topic from an older one of the same name; None when there is none.
-
-        Brokers that know no ids have the same for all topics.
+    async def ask(self, request: object) -> Any:
+        """Return what a broker answers to one request, on a connection of its own.
 
         Raises:
             OSError, KafkaError: No answer.
+            NotImplementedError: The broker is too old for the request.
 
         """
-        request = TopicIdRequest(topic)
-        try:
-            answer = await ask(self._servers[0], self._connection, request, _QUESTION)
-        except NotImplementedError:  # aiokafka's way to say that the broker is too old for it
-            return b""
-        return topic_id(answer)
+        return await ask(self._servers[0], self._connection, request, _QUESTION)
 
     def producer(self) -> AIOKafkaProducer:
         """Return a new producer, not started."""

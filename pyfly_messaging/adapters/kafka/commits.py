@@ -8,9 +8,9 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors
-from pyfly_messaging.adapters.kafka.identity import TopicWatch
-from pyfly_messaging.adapters.kafka.pulse import Pulse
-from pyfly_messaging.adapters.kafka.source import Offsets, Source
+from pyfly_messaging.adapters.kafka.liveness import Pulse
+from pyfly_messaging.adapters.kafka.sources import Offsets, Source
+from pyfly_messaging.adapters.kafka.topic_identity import TopicWatch
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.logs import get_logger

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.closing import end_producer
+from pyfly_messaging.adapters.kafka.shutdown import end_producer
 from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.partitioner import DefaultPartitioner
 
 from pyfly_messaging.adapters.kafka import errors
-from pyfly_messaging.adapters.kafka.alone import SendAlone
-from pyfly_messaging.adapters.kafka.batch import SentBatch
 from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.codec import Record, encode_headers
 from pyfly_messaging.adapters.kafka.producer import Producer
@@ -21,6 +21,7 @@ from pyfly_messaging.errors import BatchPublishError, BrokerError, NotStartedErr
 
 # What was not written may be sent once more. A producer that was replaced answers ProducerClosed.
 _SEND_AGAIN = (ProducerClosed, *errors.SPOILT, *errors.TOO_LARGE)
+_DEFAULT_BATCH_SIZE = 16384
 
 
 class Publisher:
@@ -189,3 +190,106 @@ class Publisher:
             f"publish to {topic!r} was not confirmed by Kafka at {self._client.address} within"
             f" {self._limit.seconds:g} s (publish-timeout); whether it was written is unknown"
         )
+
+
+class SentBatch:
+    """What became of each message of a batch.
+
+    Args:
+        records: The messages, in order.
+
+    Attributes:
+        failed: Position and error of each message that is not taken, as far as is known.
+
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self.failed: dict[int, BaseException] = {}
+        self._sent: dict[int, asyncio.Future[Any]] = {}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics of the messages, each once."""
+        return tuple(dict.fromkeys(record.topic for record in self.records))
+
+    def fail_topic(self, topic: str, error: BaseException) -> None:
+        """Count all messages of a topic as failed; they are not sent."""
+        for position, record in enumerate(self.records):
+            if record.topic == topic:
+                self.failed[position] = error
+
+    async def send(self, producer: AIOKafkaProducer) -> None:
+        """Send what has not failed, in order, and wait for every confirmation."""
+        for position, record in enumerate(self.records):
+            if position not in self.failed:
+                try:
+                    self._sent[position] = await record.send(producer)
+                except KafkaError as refusal:
+                    self.failed[position] = refusal
+        if self._sent:
+            await asyncio.wait(self._sent.values())
+        for position, sent in self._sent.items():
+            if (error := sent.exception()) is not None:
+                self.failed[position] = error
+
+    def failures(self) -> Iterator[tuple[int, Record, BaseException]]:
+        """Yield position, message and error of each failed one, in order."""
+        for position in sorted(self.failed):
+            yield position, self.records[position], self.failed[position]
+
+    def give_up(self, error: BaseException) -> None:
+        """Count as failed whatever is not confirmed by now."""
+        for position in range(len(self.records)):
+            sent = self._sent.get(position)
+            if position in self.failed or (sent is not None and _is_taken(sent)):
+                continue
+            self.failed[position] = error
+
+
+def _is_taken(sent: asyncio.Future[Any]) -> bool:
+    """Tell whether a message is confirmed; one that is not is no longer waited for."""
+    sent.cancel()
+    return not sent.cancelled() and sent.exception() is None
+
+
+class SendAlone:
+    """Sends a message in a batch of its own, when it was refused in a batch with others.
+
+    aiokafka fills batches up to 16 KiB and fails all messages of a batch that the broker refuses as
+    too large, although on a topic with a small ``max.message.bytes`` each of them may fit.
+
+    Args:
+        options: ``kafka.options``; those of batches and partitions count here too.
+
+    Attributes:
+        turn: To be held while sending.
+
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        # One at a time: whoever waits for a free place in aiokafka's queue of batches is counted
+        # all the time that others have waited (0.14).
+        self.turn = asyncio.Lock()
+        self._batch_size = options.get("max_batch_size", _DEFAULT_BATCH_SIZE)
+        self._partition = options.get("partitioner") or DefaultPartitioner()
+
+    def may_help(self, record: Record, error: BaseException) -> bool:
+        """Tell whether a refused message may have been in a batch with others.
+
+        One that the client itself refuses (its error has a text) was in none, and one that fills
+        a batch has it for itself.
+        """
+        size = len(record.value) + len(record.key or b"")
+        return not error.args and size < self._batch_size
+
+    async def __call__(self, producer: AIOKafkaProducer, record: Record) -> None:
+        """Send a message alone and wait for its confirmation."""
+        partitions = sorted(await producer.partitions_for(record.topic))
+        batch = producer.create_batch()
+        batch.append(
+            timestamp=None, key=record.key, value=record.value, headers=record.headers or []
+        )
+        batch.close()
+        partition = self._partition(record.key, partitions, partitions)
+        await (await producer.send_batch(batch, record.topic, partition=partition))

@@ -11,7 +11,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.closing import end_admin
+from pyfly_messaging.adapters.kafka.shutdown import end_admin
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import TopologyError
 from pyfly_messaging.logs import get_logger

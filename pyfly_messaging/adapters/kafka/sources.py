@@ -1,9 +1,10 @@
-"""The partitions that a consumer group gives to one of its members."""
+"""Where records come from: the partitions of a group's member, or all partitions of a topic."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, UnknownTopicOrPartitionError
@@ -11,9 +12,68 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import internals
-from pyfly_messaging.adapters.kafka.source import Begin, End, Offsets
 
+# While the group rebalances. Seconds.
 _PAUSE = 0.05
+
+Offsets = Mapping[TopicPartition, int]
+Begin = Callable[[], None]
+End = Callable[[], Awaitable[None]]
+
+
+class Source(Protocol):
+    """What differs between a consumer of a group and one without."""
+
+    async def start(self, begin: Begin, end: End) -> None:
+        """Start the consumer; return when partitions are assigned.
+
+        Args:
+            begin: To be called with each new assignment.
+            end: To be awaited before partitions are given up.
+
+        """
+        ...
+
+    async def positioned(self) -> None:
+        """Wait until it is known where each partition is read next."""
+        ...
+
+    async def anchor(self, starts: Offsets) -> None:
+        """Hold on to where partitions begin of which nothing is kept yet.
+
+        Args:
+            starts: The first offset that was fetched of some of them.
+
+        """
+        ...
+
+    async def commit(self, offsets: Offsets) -> None:
+        """Keep where to go on: the offset of the next record of each partition.
+
+        Raises:
+            KafkaError: It is not kept.
+
+        """
+        ...
+
+    @property
+    def admitted(self) -> bool:
+        """Whether a group has let the consumer in, so that it is others who hold it up."""
+        ...
+
+    async def keeps_place(self) -> bool:
+        """Tell whether nothing is missed however late the partitions are assigned.
+
+        Raises:
+            KafkaError: No answer.
+
+        """
+        ...
+
+    @property
+    def grown(self) -> bool:
+        """Whether there are partitions that only a new start would find."""
+        ...
 
 
 class GroupShare:
@@ -146,3 +206,85 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._assigned()
+
+
+class WholeTopic:
+    """Every partition, at first from one end, later from where the listener was.
+
+    aiokafka would go back to the end of every partition whenever the number of partitions
+    changes, and a new consumer would begin there too; what was published meanwhile would be
+    passed over. So partitions are assigned here, and their positions kept in memory.
+
+    Args:
+        consumer: Without a group, and told to begin at the beginning; not started.
+        topic: What it consumes.
+        kept: The next offset of each partition; empty for a listener that begins. Outlives the
+            consumer.
+        at_end: Whether a listener begins at the end of every partition, or at the beginning.
+
+    """
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer[bytes, bytes],
+        topic: str,
+        kept: MutableMapping[TopicPartition, int],
+        *,
+        at_end: bool,
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._kept = kept
+        self._at_end = at_end
+
+    async def start(self, begin: Begin, end: End) -> None:
+        """Take all partitions; return when it is known where each is read next."""
+        consumer = self._consumer
+        # aiokafka asks for the metadata of topics of which something is assigned.
+        consumer.assign([TopicPartition(self._topic, 0)])
+        with internals.bootstrapping():
+            await consumer.start()
+        partitions = self._partitions()
+        if not partitions:
+            raise UnknownTopicOrPartitionError(self._topic)
+        consumer.assign(partitions)
+        if self._kept:
+            # A partition that is new since then is read from its beginning.
+            for partition in self._kept.keys() & set(partitions):
+                consumer.seek(partition, self._kept[partition])
+        elif self._at_end:
+            await consumer.seek_to_end(*partitions)
+        await self.positioned()
+        begin()
+
+    async def positioned(self) -> None:
+        """Wait for the position of every partition."""
+        positions = {p: await self._consumer.position(p) for p in self._consumer.assignment()}
+        for partition, position in positions.items():
+            self._kept.setdefault(partition, position)
+
+    async def anchor(self, starts: Offsets) -> None:
+        """Do nothing: `positioned` has kept where each partition begins."""
+
+    async def commit(self, offsets: Offsets) -> None:
+        """Keep where to go on."""
+        self._kept.update(offsets)
+
+    @property
+    def admitted(self) -> bool:
+        """False: there is no group, and nobody to wait for."""
+        return False
+
+    async def keeps_place(self) -> bool:
+        """Return False: only a listener that is positioned knows where it begins."""
+        return False
+
+    @property
+    def grown(self) -> bool:
+        """Whether the topic has got partitions since the start."""
+        found = self._consumer.partitions_for_topic(self._topic)
+        return found is not None and len(found) > len(self._consumer.assignment())
+
+    def _partitions(self) -> list[TopicPartition]:
+        found = self._consumer.partitions_for_topic(self._topic) or ()
+        return [TopicPartition(self._topic, number) for number in sorted(found)]

@@ -6,8 +6,9 @@ import pytest
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.protocol.metadata import MetadataResponse_v0
 
+from pyfly_messaging.adapters.kafka import topic_identity
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.identity import Identity, TopicWatch
+from pyfly_messaging.adapters.kafka.topic_identity import Identity, TopicWatch
 from pyfly_messaging.settings import KafkaSettings
 
 NO_NEWS = MetadataResponse_v0([(0, "127.0.0.1", 1)], [])
@@ -23,10 +24,10 @@ class Broker:
         self.answers.set()
         self.cluster = ClusterMetadata()
         client = Client(KafkaSettings())
-        monkeypatch.setattr(client, "topic_id", self._topic_id)
+        monkeypatch.setattr(topic_identity, "_find_id", self._find_id)
         self.watch = TopicWatch(Identity(client, "orders"), self.cluster)
 
-    async def _topic_id(self, topic: str) -> bytes:
+    async def _find_id(self, client: Client, topic: str) -> bytes:
         self.asked += 1
         await self.answers.wait()
         if isinstance(self.topic, OSError):

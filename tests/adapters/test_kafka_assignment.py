@@ -6,7 +6,7 @@ import weakref
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from pyfly_messaging.adapters.kafka.assignments import Assignments
+from pyfly_messaging.adapters.kafka.assignment import Assignments
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.subscription import Subscription
