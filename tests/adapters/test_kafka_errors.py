@@ -18,10 +18,10 @@ from pyfly_messaging.errors import (
 
 GROUPS = {
     "refused": errors.REFUSED,
-    "misfits": errors.MISFITS,
+    "misfits": errors.TOPOLOGY,
     "unavailable": errors.UNAVAILABLE,
     "unwritable": errors.UNWRITABLE,
-    "spoilt": errors.SPOILT,
+    "spoilt": errors.UNUSABLE_PRODUCER,
     "unreadable": errors.UNREADABLE,
     "lost membership": errors.LOST_MEMBERSHIP,
     "unexpected": errors.UNEXPECTED,

@@ -8,7 +8,7 @@ from aiokafka.protocol.metadata import MetadataResponse_v0
 
 from pyfly_messaging.adapters.kafka import topic_identity
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.topic_identity import Identity, TopicWatch
+from pyfly_messaging.adapters.kafka.topic_identity import TopicIdentity, TopicMonitor
 from pyfly_messaging.settings import KafkaSettings
 
 NO_NEWS = MetadataResponse_v0([(0, "127.0.0.1", 1)], [])
@@ -25,7 +25,7 @@ class Broker:
         self.cluster = ClusterMetadata()
         client = Client(KafkaSettings())
         monkeypatch.setattr(topic_identity, "_find_id", self._find_id)
-        self.watch = TopicWatch(Identity(client, "orders"), self.cluster)
+        self.watch = TopicMonitor(TopicIdentity(client, "orders"), self.cluster)
 
     async def _find_id(self, client: Client, topic: str) -> bytes:
         self.asked += 1

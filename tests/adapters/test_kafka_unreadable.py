@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyfly_messaging.adapters.kafka.internals import RawBatch
-from pyfly_messaging.adapters.kafka.unreadable import Hole, _unpack
+from pyfly_messaging.adapters.kafka.unreadable import Gap, _unpack
 
 _FIRST = 1000  # the offset of the first record
 _HEAD = _DefaultRecordBatchPy.HEADER_STRUCT.size
@@ -25,7 +25,7 @@ def batch_of(count: int) -> bytearray:
 def unpacked(raw: bytearray, position: int) -> list[tuple[int, int]]:
     """Return the first and the last offset of each record and each hole."""
     found = list(_unpack(RawBatch(raw), position, _ERROR))
-    return [(f.first, f.last) if isinstance(f, Hole) else (f.offset, f.offset) for f in found]
+    return [(f.first, f.last) if isinstance(f, Gap) else (f.offset, f.offset) for f in found]
 
 
 def test_what_can_be_read_is_read_from_the_position_on() -> None:

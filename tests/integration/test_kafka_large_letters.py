@@ -207,7 +207,7 @@ async def test_what_no_broker_takes_as_a_request_is_not_sent(
     """A letter larger than a request may be, which would only cost the connection, is left out."""
     servers, handled = kafka.bootstrap_servers, list[bytes]()
     topic = await make_topics(servers, 3_000_000, 3_000_000)
-    monkeypatch.setattr(dead_letters, "_LARGEST_REQUEST", 1_000_000)
+    monkeypatch.setattr(dead_letters, "_LARGEST_REQUEST_BYTES", 1_000_000)
     await write_zipped(servers, topic, os.urandom(1_500_000), bytes(1_500_000), b"next")
     async with running(await refusing(servers, topic, handled)):
         await until(lambda: handled == [b"next"])

@@ -9,9 +9,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import TopicPartition
 
-from pyfly_messaging.adapters.kafka.member import Membership
-from pyfly_messaging.adapters.kafka.poller import Intake, Records
-from pyfly_messaging.adapters.kafka.supervisor import TopicConsumer
+from pyfly_messaging.adapters.kafka.member import Member
+from pyfly_messaging.adapters.kafka.poller import Poller, Records
+from pyfly_messaging.adapters.kafka.supervisor import Supervisor
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import BrokerError
 from pyfly_messaging.message import Message
@@ -42,20 +42,20 @@ async def test_whatever_ends_a_consumer_it_joins_again(
     group: str | None,
 ) -> None:
     """A consumer whose client fails in a new way, or cancels itself, is replaced by another."""
-    inbox, fetch, failed = Inbox(), Intake.fetch, False
+    inbox, fetch, failed = Inbox(), Poller.fetch, False
     topic = await new_topic(kafka.bootstrap_servers)
 
-    async def fail_once(intake: Intake, at_most: int) -> Mapping[TopicPartition, Records]:
+    async def fail_once(poller: Poller, at_most: int) -> Mapping[TopicPartition, Records]:
         nonlocal failed
         if failed:
-            return await fetch(intake, at_most)
+            return await fetch(poller, at_most)
         failed = True
         raise error
 
     adapter = make_adapter(kafka.bootstrap_servers)
     await adapter.subscribe(topic, inbox, group and unique(group))
     async with nothing_left(), running(adapter):
-        monkeypatch.setattr(Intake, "fetch", fail_once)
+        monkeypatch.setattr(Poller, "fetch", fail_once)
         await until(lambda: failed)
         await until(lambda: not adapter.health().healthy)
         await adapter.publish(topic, b"value")
@@ -70,15 +70,15 @@ async def test_an_outage_that_another_consumer_ends(
     caplog.set_level(logging.INFO, "pyfly_messaging")
     topic, adapter = await new_topic(kafka.bootstrap_servers), make_adapter(kafka.bootstrap_servers)
 
-    async def fail(intake: Intake, at_most: int) -> Mapping[TopicPartition, Records]:
+    async def fail(poller: Poller, at_most: int) -> Mapping[TopicPartition, Records]:
         raise KafkaConnectionError
 
     await adapter.subscribe(topic, Inbox(), unique("group"), name="orders")
     async with nothing_left(), running(adapter):
         with monkeypatch.context() as patched:
-            patched.setattr(Membership, "stuck", "no answer")
+            patched.setattr(Member, "stuck", "no answer")
             await until(lambda: "orders is not consumed until it works again" in caplog.text)
-            patched.setattr(Intake, "fetch", fail)
+            patched.setattr(Poller, "fetch", fail)
             await until(lambda: "orders joins again" in caplog.text)
         await until(lambda: "orders is consumed again" in caplog.text)
 
@@ -108,15 +108,15 @@ async def test_a_subscription_that_comes_at_the_end_of_a_start(
     kafka: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is subscribed while a start waits for the last positions is consumed like the rest."""
-    positioned, inbox, topic = TopicConsumer.positioned, Inbox(), unique()
+    positioned, inbox, topic = Supervisor.positioned, Inbox(), unique()
     adapter = make_adapter(kafka.bootstrap_servers)
 
-    async def subscribe_too(consumer: TopicConsumer, deadline: Deadline) -> None:
-        monkeypatch.setattr(TopicConsumer, "positioned", positioned)
+    async def subscribe_too(supervisor: Supervisor, deadline: Deadline) -> None:
+        monkeypatch.setattr(Supervisor, "positioned", positioned)
         await adapter.subscribe(topic, inbox, unique("late"))
-        await positioned(consumer, deadline)
+        await positioned(supervisor, deadline)
 
-    monkeypatch.setattr(TopicConsumer, "positioned", subscribe_too)
+    monkeypatch.setattr(Supervisor, "positioned", subscribe_too)
     await adapter.subscribe(unique(), Inbox(), unique("group"))
     async with nothing_left(), running(adapter):
         assert adapter.health().healthy
@@ -131,15 +131,15 @@ async def test_a_subscription_that_is_cancelled_takes_no_other_along(
     """Of two handlers that wait for the same consumer one may be given up, and the other stays."""
     inboxes, group = (Inbox(), Inbox()), unique("group")
     topic = await new_topic(kafka.bootstrap_servers)
-    start, go_on, waiting = TopicConsumer.start, asyncio.Event(), 0
+    start, go_on, waiting = Supervisor.start, asyncio.Event(), 0
 
-    async def wait(consumer: TopicConsumer, deadline: Deadline) -> None:
+    async def wait(supervisor: Supervisor, deadline: Deadline) -> None:
         nonlocal waiting
         waiting += 1
-        await start(consumer, deadline)
+        await start(supervisor, deadline)
         await go_on.wait()
 
-    monkeypatch.setattr(TopicConsumer, "start", wait)
+    monkeypatch.setattr(Supervisor, "start", wait)
     adapter = make_adapter(kafka.bootstrap_servers)
     async with nothing_left(), running(adapter):
         subscribing = [
@@ -161,18 +161,18 @@ async def test_a_subscription_that_is_cancelled_leaves_nothing(
 ) -> None:
     """The only handler of a consumer that is given up takes the consumer with it."""
     topic, group = await new_topic(kafka.bootstrap_servers), unique("group")
-    start, waiting = TopicConsumer.start, asyncio.Event()
+    start, waiting = Supervisor.start, asyncio.Event()
 
-    async def wait(consumer: TopicConsumer, deadline: Deadline) -> None:
+    async def wait(supervisor: Supervisor, deadline: Deadline) -> None:
         waiting.set()
-        await start(consumer, deadline)
+        await start(supervisor, deadline)
 
     adapter = make_adapter(kafka.bootstrap_servers)
     async with running(adapter):
         await adapter.publish(topic, b"connected")
         async with nothing_left():
             with monkeypatch.context() as patched:
-                patched.setattr(TopicConsumer, "start", wait)
+                patched.setattr(Supervisor, "start", wait)
                 subscribing = asyncio.create_task(adapter.subscribe(topic, Inbox(), group))
                 await waiting.wait()
                 subscribing.cancel()

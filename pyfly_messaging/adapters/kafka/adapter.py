@@ -12,7 +12,7 @@ from pyfly_messaging.adapters.kafka.codec import encode
 from pyfly_messaging.adapters.kafka.dead_letters import DeadLetters
 from pyfly_messaging.adapters.kafka.publisher import Publisher
 from pyfly_messaging.adapters.kafka.redaction import SecretsWithheld, drop_secret_frames
-from pyfly_messaging.adapters.kafka.supervisor import TopicConsumer
+from pyfly_messaging.adapters.kafka.supervisor import Supervisor
 from pyfly_messaging.adapters.kafka.topics import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle
@@ -93,7 +93,7 @@ class KafkaAdapter:
         self._registry = Registry(self._dead_letters)
         self._lifecycle = Lifecycle(self._open, self._close)
         self._later: set[asyncio.Task[None]] = set()  # subscriptions made inside handlers
-        self._consumers: dict[Route, TopicConsumer] = {}
+        self._consumers: dict[Route, Supervisor] = {}
         self._listening = False
         # The other members of the group wait for ours to hand over its partitions.
         self._grace = min(timeouts.shutdown, settings.max_poll_interval / 2)
@@ -264,7 +264,7 @@ class KafkaAdapter:
         if not self._listening:
             raise NotStartedError
         if (consumer := self._consumers.get(route)) is None:
-            consumer = self._consumers[route] = TopicConsumer(
+            consumer = self._consumers[route] = Supervisor(
                 self._client, route, self._grace, self._dead_letters
             )
         await consumer.start(deadline)

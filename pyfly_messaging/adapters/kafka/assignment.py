@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 logger = get_logger("pyfly_messaging.kafka")
 
 # For a handler that was cancelled at a revocation to end. Seconds.
-_CANCELLED = 2.0
+_CANCELLED_TIMEOUT_S = 2.0
 
 # Between two attempts to commit. Seconds.
-_PAUSE = 1.0
+_COMMIT_PAUSE_S = 1.0
 
 Commit = Callable[[dict[TopicPartition, int]], Awaitable[None]]
 """Commits offsets, or raises what aiokafka raises, or TimeoutError."""
@@ -84,7 +84,7 @@ class Assignment:
             return f"dead letter not confirmed: {refusal}"
         return None
 
-    def note_letter(self, letter: Message, refusal: BaseException | None) -> None:
+    def note_dead_letter(self, letter: Message, refusal: BaseException | None) -> None:
         """Note what a publish of a dead letter has come to."""
         if refusal is None:
             self._refusals.pop(id(letter), None)
@@ -129,14 +129,14 @@ class Assignment:
         self._commit_by_count(0)
         for partition, records in fetched.items():
             ledger = self._ledgers[partition]
-            holes = skipped.get(partition)
-            if holes is not None:
-                self._pass_over(ledger, records, holes)
+            gaps = skipped.get(partition)
+            if gaps is not None:
+                self._pass_over(ledger, records, gaps)
             if not records:
                 continue
             settle = ledger.settle if self._commit_count >= self.share else self._counting(ledger)
             taken, settle = self._room.take(records, settle)
-            if holes is None:
+            if gaps is None:
                 if taken < len(records):
                     self._rest[partition] = records[taken:]
                     records = records[:taken]
@@ -166,11 +166,11 @@ class Assignment:
         self,
         ledger: Ledger,
         records: Sequence[ConsumerRecord[bytes, bytes]],
-        holes: Sequence[int],
+        gaps: Sequence[int],
     ) -> None:
         """Note the offsets of records and of what is skipped between them, which is settled."""
-        ledger.take(sorted([*(record.offset for record in records), *holes]))
-        for offset in holes:
+        ledger.take(sorted([*(record.offset for record in records), *gaps]))
+        for offset in gaps:
             ledger.settle(offset)
 
     async def end(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
@@ -195,7 +195,7 @@ class Assignment:
                 " again",
                 self._route.name,
             )
-            await asyncio.wait((draining,), timeout=_CANCELLED)
+            await asyncio.wait((draining,), timeout=_CANCELLED_TIMEOUT_S)
         await self._acknowledger.stop()
         await self._flush()
 
@@ -212,7 +212,7 @@ class Assignment:
     async def _flush_at_last(self) -> None:
         """Commit, for as long as it takes."""
         while not await self._flush():
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_COMMIT_PAUSE_S)
 
     async def _flush(self) -> bool:
         """Commit the settled prefix of each partition, if it has grown; False if that failed."""
@@ -276,7 +276,7 @@ class Assignments:
 
     @property
     def are_there(self) -> bool:
-        """Whether partitions are assigned, be it none."""
+        """Whether the group has assigned partitions, or none."""
         return self._there.is_set()
 
     @property

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.admin import AIOKafkaAdminClient
 
 from pyfly_messaging.adapters.kafka import errors, internals
-from pyfly_messaging.adapters.kafka.connect import Connection, Reach, ask
+from pyfly_messaging.adapters.kafka.connect import BootstrapConnection, Connection, ask
 from pyfly_messaging.adapters.kafka.options import check_options, options_for
 from pyfly_messaging.adapters.kafka.redaction import redact_logs
 from pyfly_messaging.delivery.deadline import Deadline
@@ -28,8 +28,8 @@ _NOISY = (
 # aiokafka's own default of 40 s outlasts our deadlines: a publish could not survive a broker that
 # hangs, because the next attempt comes only then.
 _REQUEST_TIMEOUT_MS = 20_000
-# For one question on a connection of its own. Seconds.
-_QUESTION = 5.0
+# For one request on a connection of its own. Seconds.
+_ANSWER_TIMEOUT_S = 5.0
 # The largest that aiokafka takes for a size.
 _NO_LIMIT = 2**31 - 1
 
@@ -52,14 +52,14 @@ class Client:
         check_options(settings.options)
         _check_compression(settings.compression)
         redact_logs()
-        quieten(_NOISY, errors.PASSING)
+        quieten(_NOISY, errors.TRANSIENT)
         self.settings = settings
         self.address = ",".join(settings.bootstrap_servers)
         self._servers = list(settings.bootstrap_servers)
         self._connection = Connection(settings)
-        self._reach = Reach(self._servers, self._connection)
+        self._bootstrap = BootstrapConnection(self._servers, self._connection)
 
-    async def reach(self, deadline: Deadline) -> None:
+    async def bootstrap(self, deadline: Deadline) -> None:
         """Wait until a broker answers and lets us in; new clients then ask that one first.
 
         aiokafka itself makes one pass over the hosts, in random order, and waits for each as long
@@ -70,7 +70,7 @@ class Client:
             AuthenticationError: At once, when one does not let us in.
 
         """
-        self._servers = [await self._reach(deadline)]
+        self._servers = [await self._bootstrap(deadline)]
 
     async def ask(self, request: object) -> Any:
         """Return what a broker answers to one request, on a connection of its own.
@@ -80,7 +80,7 @@ class Client:
             NotImplementedError: The broker is too old for the request.
 
         """
-        return await ask(self._servers[0], self._connection, request, _QUESTION)
+        return await ask(self._servers[0], self._connection, request, _ANSWER_TIMEOUT_S)
 
     def producer(self) -> AIOKafkaProducer:
         """Return a new producer, not started."""

@@ -20,7 +20,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.redaction import drop_secret_frames
-from pyfly_messaging.adapters.kafka.shutdown import hang_up
+from pyfly_messaging.adapters.kafka.shutdown import close_connection
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import AuthenticationError, BrokerError, ConfigurationError
 from pyfly_messaging.logs import get_logger
@@ -29,18 +29,18 @@ from pyfly_messaging.settings import KafkaSettings
 logger = get_logger("pyfly_messaging.kafka")
 
 # Between two rounds over all hosts, and the longest wait for the hosts of one round. Seconds.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
-_ROUND = 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_ROUND_TIMEOUT_S = 10.0
 # For all probes after one failed attempt. Seconds.
 _PROBE_TIMEOUT_S = 2.0
 
 
-class Reach:
+class BootstrapConnection:
     """Asks all hosts at once, round after round, until one takes the connection.
 
     Args:
         servers: ``host:port`` of each.
-        connection: Who connects, and how.
+        connection: The arguments of the connection.
 
     """
 
@@ -57,10 +57,10 @@ class Reach:
             AuthenticationError: At once, when one refuses us.
 
         """
-        attempts, pause = 0, _FIRST_PAUSE
+        attempts, pause = 0, _FIRST_PAUSE_S
         while True:
             attempts += 1
-            answer = await self._ask_all(max(0.1, deadline.left(at_most=_ROUND)))
+            answer = await self._ask_all(max(0.1, deadline.left(at_most=_ROUND_TIMEOUT_S)))
             if isinstance(answer, str):
                 return answer
             if errors.is_final(answer) or deadline.left() <= pause:
@@ -69,12 +69,12 @@ class Reach:
                 raise errors.connecting(answer, self._address, attempts) from answer
             logger.info("Kafka at %s: %s; trying again", self._address, errors.describe(answer))
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     async def _ask_all(self, timeout: float) -> str | BaseException:
         """Return the first server that lets us in, or else why the last one did not."""
         asked = {
-            asyncio.create_task(self._ask(server, timeout), name=f"pyfly kafka reach {server}")
+            asyncio.create_task(self._ask(server, timeout), name=f"pyfly kafka bootstrap {server}")
             for server in self._servers
         }
         pending = asked
@@ -102,7 +102,7 @@ class Reach:
             await ask(server, self._connection, MetadataRequest([]), timeout)
         except (OSError, KafkaError) as error:
             drop_secret_frames(error)
-            return await find_mismatch(host, int(port), self._connection, error) or error
+            return await probe_security(host, int(port), self._connection, error) or error
         return server
 
 
@@ -111,7 +111,7 @@ async def ask(server: str, connection: Connection, request: Any, timeout: float)
 
     Args:
         server: ``host:port``.
-        connection: Who connects, and how.
+        connection: The arguments of the connection.
         request: The request.
         timeout: Seconds for all of it.
 
@@ -130,7 +130,7 @@ async def ask(server: str, connection: Connection, request: Any, timeout: float)
         try:
             return await conn.send(request)
         finally:
-            await hang_up(conn)
+            await close_connection(conn)
 
 
 class Connection:
@@ -184,7 +184,7 @@ class Connection:
         }
 
 
-async def find_mismatch(
+async def probe_security(
     host: str, port: int, connection: Connection, error: BaseException
 ) -> BaseException | None:
     """Return what a failed attempt to connect comes from, when the settings are the reason.
@@ -199,7 +199,7 @@ async def find_mismatch(
         error: What the attempt raised.
 
     """
-    if (failed := _tls_error(error)) is not None and _is_verdict(failed):
+    if (failed := _tls_error(error)) is not None and _is_tls_refusal(failed):
         return failed
     if isinstance(error, IllegalSaslStateError):
         reason: str | None = "does not ask who connects on this port: remove kafka.sasl.*"
@@ -208,19 +208,19 @@ async def find_mismatch(
     elif _hung_up(error):
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                reason = await _ask_otherwise(host, port, connection)
+                reason = await _probe(host, port, connection)
         except (OSError, KafkaError):
             return None  # no answer this way either: it is not the settings
     else:
         return None
     if reason is None:
         return None
-    mismatch = AuthenticationError(f"Kafka at {host}:{port} {reason}")
-    mismatch.__cause__ = error
-    return mismatch
+    refusal = AuthenticationError(f"Kafka at {host}:{port} {reason}")
+    refusal.__cause__ = error
+    return refusal
 
 
-async def _ask_otherwise(host: str, port: int, connection: Connection) -> str | None:
+async def _probe(host: str, port: int, connection: Connection) -> str | None:
     """Return what the broker does and the settings do not, or the reverse."""
     protocol = connection.protocol
     if protocol.endswith("SSL"):
@@ -248,7 +248,7 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
     return None
 
 
-def _is_verdict(error: ssl.SSLError) -> bool:
+def _is_tls_refusal(error: ssl.SSLError) -> bool:
     """Tell whether one side has refused the other's certificate, cipher or version."""
     return isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or "")
 
@@ -259,7 +259,7 @@ def _hung_up(error: BaseException) -> bool:
 
 async def _answers_in_plain(host: str, port: int) -> bool:
     try:
-        await hang_up(await create_conn(host, port, security_protocol="PLAINTEXT"))
+        await close_connection(await create_conn(host, port, security_protocol="PLAINTEXT"))
     except (OSError, KafkaError):
         return False
     return True
@@ -272,7 +272,7 @@ async def _speaks_tls(host: str, port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection(host, port, ssl=context)
     except OSError as error:
-        return isinstance(error, ssl.SSLError) and _is_verdict(error)
+        return isinstance(error, ssl.SSLError) and _is_tls_refusal(error)
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -285,5 +285,5 @@ async def _sasl_of(host: str, port: int, connection: Connection) -> list[str]:
     try:
         answer = await conn.send(SaslHandShakeRequest("PLAIN"))
     finally:
-        await hang_up(conn)
+        await close_connection(conn)
     return list(answer.enabled_mechanisms)

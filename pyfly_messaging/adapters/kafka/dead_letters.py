@@ -29,12 +29,12 @@ from pyfly_messaging.message import Message, derived
 logger = get_logger("pyfly_messaging.kafka.messages")
 
 # A letter from this size on goes by itself: a refusal would spoil the producer of all. Bytes.
-_LARGE = 16 * 1024
+_LARGE_BYTES = 16 * 1024
 # What a broker takes at most as one request (``socket.request.max.bytes``; of a larger one it
 # closes the connection without an answer), less what is around the message. Bytes.
-_LARGEST_REQUEST = 100 * 1024 * 1024 - 4096
+_LARGEST_REQUEST_BYTES = 100 * 1024 * 1024 - 4096
 # From this size on a batch is built in a thread: compression takes long. Bytes.
-_BUILT_IN_A_THREAD = 256 * 1024
+_BUILT_IN_A_THREAD_BYTES = 256 * 1024
 # For a producer that is replaced to close. Seconds.
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -51,7 +51,7 @@ class DeadLetters:
 
     def __init__(self, client: Client, publisher: Publisher, timeout: float) -> None:
         self._publisher = publisher
-        self._large = LargeLetters(client, timeout)
+        self._large = LargeDeadLetters(client, timeout)
         self._refusing: set[str] = set()  # topics that have refused a letter that is not large
 
     async def __call__(self, letter: Message, error: BaseException) -> None:
@@ -64,20 +64,20 @@ class DeadLetters:
         """
         assignment = handling.get()
         try:
-            await self._bury(letter)
+            await self._publish(letter)
         except PublishError as refusal:
             if assignment is not None:
-                assignment.note_letter(letter, refusal)
+                assignment.note_dead_letter(letter, refusal)
             raise
         if assignment is not None:
-            assignment.note_letter(letter, None)
+            assignment.note_dead_letter(letter, None)
 
     async def stop(self, deadline: Deadline) -> None:
         """Disconnect."""
         await self._large.stop(deadline)
 
-    async def _bury(self, letter: Message) -> None:
-        if letter.topic not in self._refusing and _size(letter) < _LARGE:
+    async def _publish(self, letter: Message) -> None:
+        if letter.topic not in self._refusing and _size(letter) < _LARGE_BYTES:
             try:
                 await self._publisher.publish(
                     letter.topic, letter.value, letter.key, letter.headers
@@ -105,7 +105,7 @@ def _is_refused(error: PublishError, letter: Message) -> bool:
     )
 
 
-class LargeLetters:
+class LargeDeadLetters:
     """Publishes dead letters with a producer of its own, each in a batch of its own.
 
     What can be kept of a letter is kept: all of it, compressed if need be; then without some of our
@@ -160,7 +160,7 @@ class LargeLetters:
         if self._stale:
             await self._end(_CLOSE_TIMEOUT_S)
         if self._producer is None:
-            await self._client.reach(deadline)
+            await self._client.bootstrap(deadline)
             producer = self._client.producer_without_limit()
             await connect(self._client, producer, deadline)
             self._producer = producer
@@ -175,7 +175,7 @@ class LargeLetters:
 
     async def _in_steps(self, producer: AIOKafkaProducer, letter: Message) -> None:
         """Send less and less of a letter until the broker takes it."""
-        smallest, refusal = _LARGEST_REQUEST, None
+        smallest, refusal = _LARGEST_REQUEST_BYTES, None
         for candidate, codec, what in _steps(letter):
             batch = await _build(candidate, codec)
             size = batch.size()
@@ -201,7 +201,7 @@ class LargeLetters:
                 if candidate is not letter or codec:
                     logger.warning("Kafka: a dead letter went to %s %s", letter.topic, what)
                 return
-        raise refusal or errors.TOO_LARGE[0](f"larger than {_LARGEST_REQUEST} bytes")
+        raise refusal or errors.TOO_LARGE[0](f"larger than {_LARGEST_REQUEST_BYTES} bytes")
 
     async def _send(self, producer: AIOKafkaProducer, letter: Message, batch: BatchBuilder) -> None:
         partitions = sorted(await producer.partitions_for(letter.topic))
@@ -213,7 +213,7 @@ async def _build(letter: Message, codec: int) -> BatchBuilder:
     """Return a batch of one dead letter, ready to be sent."""
     record, batch = encode(letter), BatchBuilder(0, codec)
     batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers or [])
-    if len(record.value) < _BUILT_IN_A_THREAD:
+    if len(record.value) < _BUILT_IN_A_THREAD_BYTES:
         internals.build(batch)
     else:
         await asyncio.to_thread(internals.build, batch)

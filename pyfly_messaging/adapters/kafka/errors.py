@@ -41,7 +41,7 @@ REFUSED = (
 )
 """Who we are, or what we may do: `AuthenticationError`."""
 
-MISFITS = (
+TOPOLOGY = (
     kafka.InconsistentGroupProtocolError,
     kafka.InvalidConfigurationError,
     kafka.InvalidGroupIdError,
@@ -101,7 +101,7 @@ UNWRITABLE = (
 TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 """Those of them that concern a whole batch of messages."""
 
-SPOILT = (
+UNUSABLE_PRODUCER = (
     kafka.DuplicateSequenceNumber,
     kafka.InvalidProducerEpoch,
     kafka.InvalidProducerIdMapping,
@@ -109,21 +109,21 @@ SPOILT = (
     kafka.ProducerFenced,
     kafka.UnknownProducerId,
 )
-"""An idempotent producer that is of no more use: its message was not written, a new one sends it.
+"""An idempotent producer that can send no more: its message was not written, a new one sends it.
 
 A batch that the broker refuses has used up sequence numbers in the client which the broker has
 never seen, so it refuses whatever follows (seen with aiokafka 0.14 on Kafka 4.3, after a message
 above ``max.message.bytes``).
 """
 
-GONE = (
+TOPIC_GONE = (
     kafka.LeaderNotAvailableError,
     kafka.NotLeaderForPartitionError,
     kafka.UnknownTopicOrPartitionError,
 )
 """What a publish meets, among other reasons, when its topic was deleted."""
 
-PASSING = (
+TRANSIENT = (
     kafka.LeaderNotAvailableError,
     kafka.NotLeaderForPartitionError,
     kafka.RequestTimedOutError,
@@ -207,7 +207,7 @@ def connecting(error: BaseException, address: str, attempts: int = 1) -> BrokerE
             f"Kafka at {address} refuses this client: {describe(error)};"
             " check kafka.sasl.* and kafka.tls.*, and what the user may do"
         )
-    if isinstance(error, MISFITS):
+    if isinstance(error, TOPOLOGY):
         return TopologyError(f"Kafka at {address}: {describe(error)}")
     if isinstance(error, (*UNAVAILABLE, *LOST_MEMBERSHIP, OSError)):
         return BrokerUnavailableError(
@@ -236,7 +236,7 @@ def publishing(error: BaseException, topic: str) -> PublishError:
 
 def describe(error: BaseException) -> str:
     """Return an exception as one line, its class named once."""
-    if isinstance(error, kafka.CommitFailedError):  # its own text is an essay
+    if isinstance(error, kafka.CommitFailedError):  # its own text is long
         return "CommitFailedError: the group has gone on without this member"
     text, name = text_of(error), type(error).__name__
     return text if name in text else f"{name}: {text}".rstrip(": ")
@@ -244,7 +244,9 @@ def describe(error: BaseException) -> str:
 
 def is_final(error: BaseException) -> bool:
     """Tell whether another attempt to connect would meet the same refusal."""
-    return isinstance(error, (*REFUSED, *MISFITS, ssl.SSLError, AuthenticationError, TopologyError))
+    return isinstance(
+        error, (*REFUSED, *TOPOLOGY, ssl.SSLError, AuthenticationError, TopologyError)
+    )
 
 
 def is_lost_membership(error: BaseException) -> bool:

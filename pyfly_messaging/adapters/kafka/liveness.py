@@ -9,13 +9,13 @@ from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import internals
 
-# How long nothing may be heard of a partition: ten times as long as a broker by default waits
+# How long a partition may have no answer: ten times as long as a broker by default waits
 # before it answers that there is nothing new. Milliseconds.
-_SILENCE = 5000
+_SILENCE_MS = 5000
 
 
-class Pulse:
-    """Watches one consumer.
+class Liveness:
+    """Tells whether brokers answer one consumer.
 
     aiokafka says of a partition when it was last answered for; its assignment stays as it is when
     the brokers are gone, or when the group has given the partitions to others.
@@ -28,12 +28,12 @@ class Pulse:
 
     def __init__(self, consumer: AIOKafkaConsumer[bytes, bytes], longest_wait: int) -> None:
         self._consumer = consumer
-        self._silence = max(_SILENCE, 3 * longest_wait)
-        self._excused = 0.0
+        self._silence = max(_SILENCE_MS, 3 * longest_wait)
+        self._reset_at = 0.0
 
-    def excuse(self) -> None:
-        """Count a silence from now on: until now nothing was asked for."""
-        self._excused = _now()
+    def reset(self) -> None:
+        """Begin to count silence now: until now nothing was polled."""
+        self._reset_at = _now()
 
     @property
     def connected(self) -> bool:
@@ -45,13 +45,13 @@ class Pulse:
 
     @property
     def alive(self) -> bool:
-        """Whether something is heard, be it not of every partition."""
+        """Whether answers come for at least one partition."""
         silent = self._silent()
         return self._reachable() and (not silent or len(silent) < len(self._consumer.assignment()))
 
     @property
     def error(self) -> str | None:
-        """What is not heard of, or None."""
+        """Which partitions get no answers; None when all do."""
         if not self._reachable():
             return "no connection to the brokers"
         if silent := self._silent():
@@ -70,7 +70,7 @@ class Pulse:
 
     def _silent(self) -> list[TopicPartition]:
         since = _now() - self._silence
-        if self._excused > since:
+        if self._reset_at > since:
             return []
         polled = self._consumer.last_poll_timestamp
         return [p for p in self._consumer.assignment() if (polled(p) or 0) < since]

@@ -13,12 +13,18 @@ from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.assignment import Assignment, Assignments
 from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.commits import Commits
-from pyfly_messaging.adapters.kafka.liveness import Pulse
-from pyfly_messaging.adapters.kafka.poller import Intake, Records
+from pyfly_messaging.adapters.kafka.liveness import Liveness
+from pyfly_messaging.adapters.kafka.poller import Poller, Records
 from pyfly_messaging.adapters.kafka.shutdown import end_consumer
-from pyfly_messaging.adapters.kafka.sources import Begin, End, GroupShare, Source, WholeTopic
-from pyfly_messaging.adapters.kafka.topic_identity import Identity, TopicWatch
-from pyfly_messaging.adapters.kafka.unreadable import Skips
+from pyfly_messaging.adapters.kafka.sources import (
+    AllPartitions,
+    GroupPartitions,
+    OnAssigned,
+    OnRevoked,
+    Source,
+)
+from pyfly_messaging.adapters.kafka.topic_identity import TopicIdentity, TopicMonitor
+from pyfly_messaging.adapters.kafka.unreadable import SkipNotes
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import BrokerUnavailableError
@@ -27,16 +33,16 @@ from pyfly_messaging.logs import get_logger
 logger = get_logger("pyfly_messaging.kafka")
 
 # For the question whether it may wait. Seconds.
-_CURT = 1.0
+_MAY_WAIT_TIMEOUT_S = 1.0
 
 
-class Membership:
+class Member:
     """Consumes a topic until something ends it; then a new one takes its place.
 
     Args:
         client: How to connect.
         route: Where the messages go.
-        kept: For a listener without a group, where it goes on; see `WholeTopic`.
+        kept: For a listener without a group, where it goes on; see `AllPartitions`.
         grace: Seconds for running handlers when partitions are revoked.
         identity: Tells whether the topic is still the same; one that was created since the listener
             began is read from its beginning, for all of it is new.
@@ -53,29 +59,29 @@ class Membership:
         route: Route,
         kept: MutableMapping[TopicPartition, int],
         grace: float,
-        identity: Identity,
+        identity: TopicIdentity,
         *,
-        skips: Skips,
+        skips: SkipNotes,
     ) -> None:
         settings = client.settings
         self._route = route
         self._grace = grace
-        self._beat = min(1.0, settings.max_poll_interval / 3)
-        from_end = not identity.renewed
+        self._interval = min(1.0, settings.max_poll_interval / 3)
+        from_end = not identity.recreated
         latest = route.group is not None and settings.auto_offset_reset == "latest" and from_end
         self._consumer = consumer = client.consumer(
             route.group, reset="latest" if latest else "earliest"
         )
         source: Source
         if route.group is None:
-            source = WholeTopic(consumer, route.topic, kept, at_end=from_end)
+            source = AllPartitions(consumer, route.topic, kept, at_end=from_end)
         else:
-            source = GroupShare(consumer, route.topic, from_latest=latest)
+            source = GroupPartitions(consumer, route.topic, from_latest=latest)
         self._source = source
-        self._intake = Intake(consumer, skips if settings.unreadable == "skip" else None)
-        self._pulse = Pulse(consumer, settings.options.get("fetch_max_wait_ms", 500))
-        self.topic = TopicWatch(identity, internals.client_of(consumer).cluster)
-        self._commits = Commits(route, source, self.topic, self._pulse)
+        self._poller = Poller(consumer, skips if settings.unreadable == "skip" else None)
+        self._liveness = Liveness(consumer, settings.options.get("fetch_max_wait_ms", 500))
+        self.topic = TopicMonitor(identity, internals.client_of(consumer).cluster)
+        self._commits = Commits(route, source, self.topic, self._liveness)
         self._assignments = Assignments(route, settings, self._commits)
         self._joining = Joining(client, route, source, self._assignments)
 
@@ -93,15 +99,15 @@ class Membership:
 
     @property
     def alive(self) -> bool:
-        """Whether records can arrive, be it not from every partition."""
-        return self._assignments.are_there and self._pulse.alive
+        """Whether records can arrive from at least one partition."""
+        return self._assignments.are_there and self._liveness.alive
 
     @property
     def stuck(self) -> str | None:
         """Why records cannot arrive from every partition, or None."""
         if not self._assignments.are_there:
             return self._joining.delay or "no partitions are assigned"
-        return self._intake.error or self._pulse.error
+        return self._poller.error or self._liveness.error
 
     @property
     def error(self) -> str | None:
@@ -124,22 +130,22 @@ class Membership:
 
         """
         await self._joining.finished()
-        while not self._source.grown:
+        while not self._source.has_new_partitions:
             assignment = self._assignments.current
             if assignment is None or assignment.closed:
                 # In a rebalance this returns when it is over; a member that does not fetch
                 # meanwhile would count as stuck.
-                await self._intake.stay()
-                await self._announcement()
-            elif not await assignment.room(self._beat):
-                self._pulse.excuse()
-                await self._intake.stay()
+                await self._poller.keep_alive()
+                await self._next_assignment()
+            elif not await assignment.room(self._interval):
+                self._liveness.reset()
+                await self._poller.keep_alive()
             elif assignment.has_rest:
-                self._pulse.excuse()
+                self._liveness.reset()
                 assignment.submit_rest()
-            elif fetched := await self._intake.fetch(assignment.at_most):
-                await self._hand(assignment, fetched)
-        return "the topic has grown"
+            elif fetched := await self._poller.fetch(assignment.at_most):
+                await self._hand_over(assignment, fetched)
+        return "the topic has new partitions"
 
     async def leave(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
         """Let running handlers finish until the deadline, commit, leave the group.
@@ -151,40 +157,40 @@ class Membership:
             caller: The task that wants it, and is not waited for if it runs a handler.
 
         """
-        self._commits.hurry(deadline)
+        self._commits.shorten(deadline)
         self._assignments.announce_last()
         await self._joining.end()
-        staying = asyncio.create_task(self._stay(), name=f"pyfly kafka {self._route.name}")
+        staying = asyncio.create_task(self._stay_alive(), name=f"pyfly kafka {self._route.name}")
         try:
             await self._assignments.end(deadline, caller)
         finally:
             staying.cancel()
         await asyncio.wait((staying,))
-        if not await end_consumer(self._consumer, self._commits.patience):
-            logger.warning("Kafka: listener %s could not say goodbye", self._route.name)
+        if not await end_consumer(self._consumer, self._commits.timeout):
+            logger.warning("Kafka: listener %s could not leave its group", self._route.name)
         await self._assignments.drained()
 
-    async def _hand(
+    async def _hand_over(
         self, assignment: Assignment, fetched: Mapping[TopicPartition, Records]
     ) -> None:
         """Give records to the assignment for which they were fetched.
 
         Those that came with a new assignment, of which the group has not told yet, go back.
         """
-        skipped = self._intake.take_skipped()
+        skipped = self._poller.take_skipped()
         starts = {
             p: min([r.offset for r in rs[:1]] + skipped.get(p, [])) for p, rs in fetched.items()
         }
-        anchored = await self._commits.anchor(starts)
-        if anchored and assignment is self._assignments.current and not assignment.closed:
+        committed = await self._commits.commit_start(starts)
+        if committed and assignment is self._assignments.current and not assignment.closed:
             assignment.submit(fetched, skipped)
         else:
-            self._intake.put_back(starts)
+            self._poller.put_back(starts)
 
-    async def _announcement(self) -> None:
+    async def _next_assignment(self) -> None:
         """Wait a little for an assignment."""
         try:
-            async with asyncio.timeout(self._beat):
+            async with asyncio.timeout(self._interval):
                 await self._assignments.wait()
         except TimeoutError:
             return
@@ -192,18 +198,18 @@ class Membership:
     def _begin(self) -> None:
         """Begin with a new assignment."""
         self._assignments.begin()
-        self._pulse.excuse()
+        self._liveness.reset()
 
     async def _end(self) -> None:
         """End an assignment while the group waits for this member."""
         await self._assignments.end(Deadline(self._grace))
 
-    async def _stay(self) -> None:
+    async def _stay_alive(self) -> None:
         """Remain a member while handlers finish."""
         try:
             while True:
-                await self._intake.stay()
-                await asyncio.sleep(self._beat)
+                await self._poller.keep_alive()
+                await asyncio.sleep(self._interval)
         except (KafkaError, ConsumerStoppedError) as error:
             logger.debug("Kafka: listener %s: %s", self._route.name, errors.describe(error))
 
@@ -231,7 +237,7 @@ class Joining:
     @property
     def delay(self) -> str | None:
         """Why no partitions are assigned, while it is for others that the group waits."""
-        if self._assignments.are_there or not self._source.admitted:
+        if self._assignments.are_there or not self._source.has_joined:
             return None
         session = self._client.settings.session_timeout
         return (
@@ -240,14 +246,16 @@ class Joining:
             f" (kafka.session-timeout: {session:g} s)"
         )
 
-    async def join(self, begin: Begin, end: End, deadline: Deadline) -> None:
+    async def join(
+        self, on_assigned: OnAssigned, on_revoked: OnRevoked, deadline: Deadline
+    ) -> None:
         """Return when partitions are assigned and positioned.
 
         Where nothing is missed by it, this also returns at the deadline when it is only others for
         whom the group waits; `finished` then waits on.
 
         Args:
-            begin, end: See `Source.start`.
+            on_assigned, on_revoked: See `Source.start`.
             deadline: For all of it.
 
         Raises:
@@ -257,7 +265,7 @@ class Joining:
         """
         seconds = deadline.left()
         self._task = asyncio.create_task(
-            self._join(begin, end), name=f"pyfly kafka {self._route.name}"
+            self._join(on_assigned, on_revoked), name=f"pyfly kafka {self._route.name}"
         )
         await asyncio.wait((self._task,), timeout=seconds)
         if self._task.cancelled():  # by aiokafka
@@ -299,8 +307,8 @@ class Joining:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    async def _join(self, begin: Begin, end: End) -> None:
-        await self._source.start(begin, end)
+    async def _join(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
+        await self._source.start(on_assigned, on_revoked)
         await self._positioned()
 
     async def _positioned(self) -> None:
@@ -312,8 +320,8 @@ class Joining:
         if self.delay is None:
             return False
         try:
-            async with asyncio.timeout(_CURT):
-                return await self._source.keeps_place()
+            async with asyncio.timeout(_MAY_WAIT_TIMEOUT_S):
+                return await self._source.misses_nothing()
         except TimeoutError:
             return False
         except errors.CLIENT_ERRORS as error:

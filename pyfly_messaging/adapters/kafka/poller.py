@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors, internals
-from pyfly_messaging.adapters.kafka.unreadable import Hole, salvage
+from pyfly_messaging.adapters.kafka.unreadable import Gap, recover
 from pyfly_messaging.errors import BrokerError
 from pyfly_messaging.logs import get_logger
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 
-Note: TypeAlias = Callable[[TopicPartition, Hole], Awaitable[None]]
+Note: TypeAlias = Callable[[TopicPartition, Gap], Awaitable[None]]
 
 logger = get_logger("pyfly_messaging.kafka")
 
 # How long one fetch waits for records. Seconds.
-_WAIT = 1.0
+_POLL_TIMEOUT_S = 1.0
 # Between two attempts to read a partition that cannot be read. Seconds.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 # After a failure, for how long each partition is read by itself, and how often. Seconds.
-_CAREFUL, _LOOK = 2.0, 0.05
+_SINGLE_READS_S, _SHORT_PAUSE_S = 2.0, 0.05
 # To fetch a batch that cannot be read once more. Seconds.
-_SALVAGE_TIMEOUT_S = 10.0
+_RECOVER_TIMEOUT_S = 10.0
 # What keeps a partition from being read, and is not a record.
 _NOT_OF_A_RECORD = (
     NoOffsetForPartitionError,
@@ -57,10 +57,10 @@ class _Block:
     offset: int | None
     pause: float
     due: float
-    noted: set[int] = field(default_factory=set)  # holes of which there is a note
+    noted: set[int] = field(default_factory=set)  # gaps of which there is a note
 
 
-class Intake:
+class Poller:
     """Fetches the records of one consumer.
 
     aiokafka raises what goes wrong while it unpacks a partition's records (a codec that is not
@@ -82,7 +82,7 @@ class Intake:
         self._skipped: dict[TopicPartition, list[int]] = {}
         self._clock = asyncio.get_running_loop().time
         self._blocked: dict[TopicPartition, _Block] = {}
-        self._careful_until = 0.0
+        self._single_reads_until = 0.0
 
     @property
     def error(self) -> str | None:
@@ -94,7 +94,7 @@ class Intake:
             )
         return None
 
-    async def stay(self) -> None:
+    async def keep_alive(self) -> None:
         """Fetch nothing, but show the group that the consumer is alive."""
         await self._consumer.getmany(_NOWHERE, timeout_ms=0)
 
@@ -106,14 +106,14 @@ class Intake:
 
         """
         now = self._clock()
-        if now < self._careful_until:
+        if now < self._single_reads_until:
             due = [p for p in self._consumer.assignment() if self._is_due(p, now)]
             fetched = await self._fetch_each(due, at_most)
             if not fetched:
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(_SHORT_PAUSE_S)
             return fetched
         if not self._blocked:
-            return await self._fetch_all((), _WAIT, at_most)
+            return await self._fetch_all((), _POLL_TIMEOUT_S, at_most)
         return await self._fetch_around(now, at_most)
 
     def take_skipped(self) -> Mapping[TopicPartition, list[int]]:
@@ -137,7 +137,7 @@ class Intake:
             return fetched
         readable = [partition for partition in assigned if partition not in self._blocked]
         until_due = min((block.due for block in self._blocked.values()), default=now) - now
-        wait = min(_WAIT, max(_LOOK, until_due))
+        wait = min(_POLL_TIMEOUT_S, max(_SHORT_PAUSE_S, until_due))
         if readable:
             return await self._fetch_all(readable, wait, at_most)
         await asyncio.sleep(wait)
@@ -155,7 +155,7 @@ class Intake:
             if not _is_of_a_partition(error):
                 raise
             _rewind(self._consumer, before)
-            self._careful_until = self._clock() + _CAREFUL
+            self._single_reads_until = self._clock() + _SINGLE_READS_S
             return {}
         return fetched
 
@@ -207,20 +207,20 @@ class Intake:
         if isinstance(error, _NOT_OF_A_RECORD):
             return None
         try:
-            async with asyncio.timeout(_SALVAGE_TIMEOUT_S):
-                found = await salvage(self._consumer, partition, position, error)
-            for hole in found.holes:
-                if hole.first not in block.noted:
-                    await self._note(partition, hole)
-                    block.noted.add(hole.first)
+            async with asyncio.timeout(_RECOVER_TIMEOUT_S):
+                found = await recover(self._consumer, partition, position, error)
+            for gap in found.gaps:
+                if gap.first not in block.noted:
+                    await self._note(partition, gap)
+                    block.noted.add(gap.first)
         except (TimeoutError, KafkaError, BrokerError) as refusal:
             logger.warning("Kafka: partition %s-%d: %s", *partition, errors.describe(refusal))
             return None
         if partition not in self._consumer.assignment():
             return None
         self._consumer.seek(partition, found.next_offset)
-        if found.holes:
-            self._skipped[partition] = [hole.last for hole in found.holes]
+        if found.gaps:
+            self._skipped[partition] = [gap.last for gap in found.gaps]
         del self._blocked[partition]
         return found.records
 
@@ -231,7 +231,7 @@ class Intake:
         offset = internals.positions(self._consumer).get(partition)
         block = self._blocked.get(partition)
         if block is None or block.offset != offset:
-            block = self._blocked[partition] = _Block(error, offset, _FIRST_PAUSE, 0.0)
+            block = self._blocked[partition] = _Block(error, offset, _FIRST_PAUSE_S, 0.0)
             logger.error(
                 "Kafka: partition %s-%d cannot be read at offset %s; it is tried again, the other"
                 " partitions go on (kafka.unreadable): %s",
@@ -241,7 +241,7 @@ class Intake:
             )
         block.error = error
         block.due = self._clock() + block.pause
-        block.pause = min(2 * block.pause, _LONGEST_PAUSE)
+        block.pause = min(2 * block.pause, _LONGEST_PAUSE_S)
 
     def _is_due(self, partition: TopicPartition, now: float) -> bool:
         block = self._blocked.get(partition)

@@ -20,7 +20,7 @@ from pyfly_messaging.delivery.expiry import Expiry
 from pyfly_messaging.errors import BatchPublishError, BrokerError, NotStartedError, PublishError
 
 # What was not written may be sent once more. A producer that was replaced answers ProducerClosed.
-_SEND_AGAIN = (ProducerClosed, *errors.SPOILT, *errors.TOO_LARGE)
+_SEND_AGAIN = (ProducerClosed, *errors.UNUSABLE_PRODUCER, *errors.TOO_LARGE)
 _DEFAULT_BATCH_SIZE = 16384
 
 
@@ -40,7 +40,7 @@ class Publisher:
         self._known = topics.known
         self._limit = Expiry(timeout)
         self._producer = Producer(client, topics, timeout)
-        self._alone = SendAlone(client.settings.options)
+        self._single_batch = SingleBatch(client.settings.options)
 
     @property
     def connected(self) -> bool:
@@ -55,7 +55,9 @@ class Publisher:
             AuthenticationError: The broker refused.
 
         """
-        self._alone = SendAlone(self._client.settings.options)  # its lock is of one event loop
+        self._single_batch = SingleBatch(
+            self._client.settings.options
+        )  # its lock is of one event loop
         await self._producer.start(deadline)
 
     async def stop(self, deadline: Deadline) -> None:
@@ -82,7 +84,7 @@ class Publisher:
                 try:
                     await (await producer.send(topic, value, key, headers=encoded))
                 except _SEND_AGAIN as error:
-                    await self._again(producer, Record(topic, value, key, encoded), error)
+                    await self._send_again(producer, Record(topic, value, key, encoded), error)
         except (TimeoutError, KafkaError) as error:
             raise self._failure(error, topic) from error
 
@@ -100,7 +102,7 @@ class Publisher:
             async with asyncio.timeout(self._limit.seconds):
                 await self._send_batch(batch, Deadline(self._limit.seconds))
         except (TimeoutError, NotStartedError) as end:
-            batch.give_up(end)
+            batch.fail_rest(end)
         if batch.failed:
             failed = []
             for position, record, error in batch.failures():
@@ -122,13 +124,13 @@ class Publisher:
         for position, record, error in tuple(batch.failures()):
             if isinstance(error, _SEND_AGAIN):
                 try:
-                    await self._again(producer, record, error)
+                    await self._send_again(producer, record, error)
                 except (KafkaError, PublishError) as final:
                     batch.failed[position] = final
                 else:
                     del batch.failed[position]
 
-    async def _again(
+    async def _send_again(
         self, producer: AIOKafkaProducer, record: Record, error: BaseException
     ) -> None:
         """Send a message again that was not written: by another producer, or alone."""
@@ -136,15 +138,15 @@ class Publisher:
         while True:
             if not isinstance(error, errors.TOO_LARGE):
                 producer = await self._other_than(producer)
-            elif alone or not self._alone.may_help(record, error):
+            elif alone or not self._single_batch.may_help(record, error):
                 raise error
             else:
                 alone = True
             try:
                 if alone:
-                    async with self._alone.turn:
+                    async with self._single_batch.turn:
                         producer = self.current()
-                        await self._alone(producer, record)
+                        await self._single_batch(producer, record)
                 else:
                     await (await record.send(producer))
             except _SEND_AGAIN as refused:
@@ -152,9 +154,9 @@ class Publisher:
             else:
                 return
 
-    async def _other_than(self, spoilt: AIOKafkaProducer) -> AIOKafkaProducer:
+    async def _other_than(self, unusable: AIOKafkaProducer) -> AIOKafkaProducer:
         try:
-            await self._producer.replace(spoilt)
+            await self._producer.replace(unusable)
         except BrokerError as error:
             raise PublishError(f"the producer could not be replaced: {error}") from error
         return self.current()
@@ -181,11 +183,11 @@ class Publisher:
         """Return what a publish raises; a topic that took nothing is looked for the next time."""
         if isinstance(error, BrokerError):
             return error
-        if isinstance(error, (TimeoutError, *errors.GONE)):
+        if isinstance(error, (TimeoutError, *errors.TOPIC_GONE)):
             self._topics.forget(topic)
         if not isinstance(error, TimeoutError):
             return errors.publishing(error, topic)
-        self._producer.doubtful = True
+        self._producer.suspect = True
         return PublishError(
             f"publish to {topic!r} was not confirmed by Kafka at {self._client.address} within"
             f" {self._limit.seconds:g} s (publish-timeout); whether it was written is unknown"
@@ -238,7 +240,7 @@ class SentBatch:
         for position in sorted(self.failed):
             yield position, self.records[position], self.failed[position]
 
-    def give_up(self, error: BaseException) -> None:
+    def fail_rest(self, error: BaseException) -> None:
         """Count as failed whatever is not confirmed by now."""
         for position in range(len(self.records)):
             sent = self._sent.get(position)
@@ -253,7 +255,7 @@ def _is_taken(sent: asyncio.Future[Any]) -> bool:
     return not sent.cancelled() and sent.exception() is None
 
 
-class SendAlone:
+class SingleBatch:
     """Sends a message in a batch of its own, when it was refused in a batch with others.
 
     aiokafka fills batches up to 16 KiB and fails all messages of a batch that the broker refuses as
@@ -268,8 +270,8 @@ class SendAlone:
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        # One at a time: whoever waits for a free place in aiokafka's queue of batches is counted
-        # all the time that others have waited (0.14).
+        # One at a time: a message that waits for a free place in aiokafka's queue of batches is
+        # charged the time that others have waited (0.14).
         self.turn = asyncio.Lock()
         self._batch_size = options.get("max_batch_size", _DEFAULT_BATCH_SIZE)
         self._partition = options.get("partitioner") or DefaultPartitioner()

@@ -21,13 +21,13 @@ from pyfly_messaging.logs import describe, get_logger
 logger = get_logger("pyfly_messaging.kafka")
 
 # For what needs no broker any more. Seconds.
-_AT_ONCE = 1.0
+_FORCE_TIMEOUT_S = 1.0
 # For a member to notice that it is to leave. Seconds.
-_MOMENT = 0.1
+_JOIN_POLL_S = 0.1
 
 
 async def end_producer(producer: AIOKafkaProducer, timeout: float) -> bool:
-    """Flush and close; False when messages may be left that nobody confirmed.
+    """Flush and close; False when messages may be left unconfirmed.
 
     With its brokers down an idempotent producer would flush for ever. Cancelled, it only closes.
     """
@@ -58,37 +58,37 @@ async def end_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float)
 
 
 async def _stop_consumer(consumer: AIOKafkaConsumer[bytes, bytes], timeout: float) -> bool:
-    withdrawing = asyncio.create_task(
-        _withdraw(internals.coordinator_of(consumer)), name="pyfly kafka withdrawal"
+    leaving = asyncio.create_task(
+        _leave_while_joining(internals.coordinator_of(consumer)), name="pyfly kafka leave"
     )
     try:
         return await _in_time(consumer.stop(), timeout)
     finally:
-        withdrawing.cancel()
-        await asyncio.wait((withdrawing,))
+        leaving.cancel()
+        await asyncio.wait((leaving,))
 
 
 async def _force_consumer(consumer: AIOKafkaConsumer[bytes, bytes]) -> bool:
     """Close a consumer whose own stop did not end; False when the group was not told."""
     told = False
     if (coordinator := internals.coordinator_of(consumer)) is not None:
-        told = await _in_time(internals.leave_group(coordinator), _AT_ONCE)
+        told = await _in_time(internals.leave_group(coordinator), _FORCE_TIMEOUT_S)
     await _force(internals.client_of(consumer), internals.parts_of_consumer(consumer))
     return told
 
 
-async def _withdraw(coordinator: GroupCoordinator | None) -> None:
+async def _leave_while_joining(coordinator: GroupCoordinator | None) -> None:
     """Leave a group that still holds back its answer to the joining.
 
     aiokafka waits for that answer before it leaves (0.14), and may wait as long as a rebalance
-    takes. Cut short, it would leave a member behind that nobody is, and for which the group waits.
+    takes. Cut short, it would leave a member without a consumer, for which the group waits.
     The coordinator takes nothing more on the connection of the question, so this goes by another.
     """
     joining = None if coordinator is None else internals.joining_task(coordinator)
     if coordinator is None or joining is None:
         return
     while not joining.done():
-        await asyncio.wait((joining,), timeout=_MOMENT)
+        await asyncio.wait((joining,), timeout=_JOIN_POLL_S)
         if not joining.done() and coordinator.member_id and coordinator.coordinator_id is not None:
             request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
             try:
@@ -103,16 +103,16 @@ async def end_admin(admin: AIOKafkaAdminClient) -> None:
 
 
 async def _end_admin(admin: AIOKafkaAdminClient) -> None:
-    if not await _in_time(admin.close(), _AT_ONCE):
+    if not await _in_time(admin.close(), _FORCE_TIMEOUT_S):
         await _force(internals.client_of(admin), (admin,))
 
 
-async def hang_up(connection: AIOKafkaConnection) -> None:
+async def close_connection(connection: AIOKafkaConnection) -> None:
     """Close a connection; one whose peer takes nothing any more is cut."""
     closed = connection.close()
     if closed is not None:
         try:
-            await asyncio.wait((closed,), timeout=_AT_ONCE)
+            await asyncio.wait((closed,), timeout=_FORCE_TIMEOUT_S)
         finally:
             internals.abort(connection)
 
@@ -144,7 +144,7 @@ async def _force(client: AIOKafkaClient, parts: Iterable[object]) -> None:
         for task in running:
             task.cancel()
         if running:
-            await asyncio.wait(running, timeout=_AT_ONCE / 3)
+            await asyncio.wait(running, timeout=_FORCE_TIMEOUT_S / 3)
     for connection in (*connections, *internals.connections(client)):
         connection.close()
         internals.abort(connection)

@@ -14,22 +14,22 @@ from aiokafka.structs import TopicPartition
 from pyfly_messaging.adapters.kafka import internals
 
 # While the group rebalances. Seconds.
-_PAUSE = 0.05
+_PAUSE_S = 0.05
 
 Offsets = Mapping[TopicPartition, int]
-Begin = Callable[[], None]
-End = Callable[[], Awaitable[None]]
+OnAssigned = Callable[[], None]
+OnRevoked = Callable[[], Awaitable[None]]
 
 
 class Source(Protocol):
     """What differs between a consumer of a group and one without."""
 
-    async def start(self, begin: Begin, end: End) -> None:
+    async def start(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
         """Start the consumer; return when partitions are assigned.
 
         Args:
-            begin: To be called with each new assignment.
-            end: To be awaited before partitions are given up.
+            on_assigned: To be called with each new assignment.
+            on_revoked: To be awaited before partitions are given up.
 
         """
         ...
@@ -38,8 +38,8 @@ class Source(Protocol):
         """Wait until it is known where each partition is read next."""
         ...
 
-    async def anchor(self, starts: Offsets) -> None:
-        """Hold on to where partitions begin of which nothing is kept yet.
+    async def commit_start(self, starts: Offsets) -> None:
+        """Commit where partitions begin of which nothing is committed yet.
 
         Args:
             starts: The first offset that was fetched of some of them.
@@ -57,11 +57,11 @@ class Source(Protocol):
         ...
 
     @property
-    def admitted(self) -> bool:
-        """Whether a group has let the consumer in, so that it is others who hold it up."""
+    def has_joined(self) -> bool:
+        """Whether the group knows this consumer; then only other members delay it."""
         ...
 
-    async def keeps_place(self) -> bool:
+    async def misses_nothing(self) -> bool:
         """Tell whether nothing is missed however late the partitions are assigned.
 
         Raises:
@@ -71,12 +71,12 @@ class Source(Protocol):
         ...
 
     @property
-    def grown(self) -> bool:
+    def has_new_partitions(self) -> bool:
         """Whether there are partitions that only a new start would find."""
         ...
 
 
-class GroupShare:
+class GroupPartitions:
     """A member of a named group.
 
     Args:
@@ -93,10 +93,10 @@ class GroupShare:
         self._consumer = consumer
         self._topic = topic
         self._from_latest = from_latest
-        self._adrift: set[TopicPartition] = set()
+        self._without_start: set[TopicPartition] = set()
         self._generation: int | None = None
 
-    async def start(self, begin: Begin, end: End) -> None:
+    async def start(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
         """Join the group; return when it has assigned partitions."""
 
         def assigned() -> None:
@@ -104,10 +104,10 @@ class GroupShare:
             # Whatever has made the group assign again may have changed the topic.
             internals.client_of(self._consumer).force_metadata_update()
             if self._from_latest:
-                self._adrift = set(self._consumer.assignment())
-            begin()
+                self._without_start = set(self._consumer.assignment())
+            on_assigned()
 
-        self._consumer.subscribe([self._topic], listener=_Rebalance(assigned, end))
+        self._consumer.subscribe([self._topic], listener=_Rebalance(assigned, on_revoked))
         with internals.bootstrapping():
             await self._consumer.start()
 
@@ -123,25 +123,25 @@ class GroupShare:
                     partition: await self._consumer.position(partition)
                     for partition in self._consumer.assignment()
                 }
-                await self.anchor(positions)
+                await self.commit_start(positions)
             except IllegalStateError:  # the group rebalances: there is a new assignment
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_PAUSE_S)
             else:
                 return
 
-    async def anchor(self, starts: Offsets) -> None:
+    async def commit_start(self, starts: Offsets) -> None:
         """Commit where the group begins at the end of a partition.
 
         Or else the next rebalance would take the end of that moment, and pass over what came
         between.
         """
         fresh = {}
-        for partition in self._adrift & starts.keys():
+        for partition in self._without_start & starts.keys():
             if await self._consumer.committed(partition) is None:
                 fresh[partition] = starts[partition]
         if fresh:
             await self.commit(fresh)
-        self._adrift.difference_update(starts)
+        self._without_start.difference_update(starts)
 
     async def commit(self, offsets: Offsets) -> None:
         """Commit, unless the group has gone on to another generation.
@@ -157,12 +157,12 @@ class GroupShare:
         await self._consumer.commit(dict(offsets))
 
     @property
-    def admitted(self) -> bool:
+    def has_joined(self) -> bool:
         """Whether the group knows this member."""
         coordinator = internals.coordinator_of(self._consumer)
         return coordinator is not None and bool(coordinator.member_id)
 
-    async def keeps_place(self) -> bool:
+    async def misses_nothing(self) -> bool:
         """Tell whether nothing is missed however late the partitions are assigned.
 
         A group that begins at the end misses what is published before it knows that end.
@@ -189,7 +189,7 @@ class GroupShare:
         return None if coordinator is None else int(coordinator.generation)
 
     @property
-    def grown(self) -> bool:
+    def has_new_partitions(self) -> bool:
         """False: aiokafka itself joins the group again when the topic grows."""
         return False
 
@@ -197,18 +197,18 @@ class GroupShare:
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Tells of an assignment, and of its end while the group still waits for this member."""
 
-    def __init__(self, assigned: Begin, end: End) -> None:
-        self._assigned = assigned
-        self._end = end
+    def __init__(self, assigned: OnAssigned, on_revoked: OnRevoked) -> None:
+        self._on_assigned = assigned
+        self._on_revoked = on_revoked
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._end()
+        await self._on_revoked()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._assigned()
+        self._on_assigned()
 
 
-class WholeTopic:
+class AllPartitions:
     """Every partition, at first from one end, later from where the listener was.
 
     aiokafka would go back to the end of every partition whenever the number of partitions
@@ -237,7 +237,7 @@ class WholeTopic:
         self._kept = kept
         self._at_end = at_end
 
-    async def start(self, begin: Begin, end: End) -> None:
+    async def start(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
         """Take all partitions; return when it is known where each is read next."""
         consumer = self._consumer
         # aiokafka asks for the metadata of topics of which something is assigned.
@@ -255,7 +255,7 @@ class WholeTopic:
         elif self._at_end:
             await consumer.seek_to_end(*partitions)
         await self.positioned()
-        begin()
+        on_assigned()
 
     async def positioned(self) -> None:
         """Wait for the position of every partition."""
@@ -263,7 +263,7 @@ class WholeTopic:
         for partition, position in positions.items():
             self._kept.setdefault(partition, position)
 
-    async def anchor(self, starts: Offsets) -> None:
+    async def commit_start(self, starts: Offsets) -> None:
         """Do nothing: `positioned` has kept where each partition begins."""
 
     async def commit(self, offsets: Offsets) -> None:
@@ -271,16 +271,16 @@ class WholeTopic:
         self._kept.update(offsets)
 
     @property
-    def admitted(self) -> bool:
-        """False: there is no group, and nobody to wait for."""
+    def has_joined(self) -> bool:
+        """False: there is no group."""
         return False
 
-    async def keeps_place(self) -> bool:
+    async def misses_nothing(self) -> bool:
         """Return False: only a listener that is positioned knows where it begins."""
         return False
 
     @property
-    def grown(self) -> bool:
+    def has_new_partitions(self) -> bool:
         """Whether the topic has got partitions since the start."""
         found = self._consumer.partitions_for_topic(self._topic)
         return found is not None and len(found) > len(self._consumer.assignment())

@@ -9,9 +9,9 @@ from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.client import Client
-from pyfly_messaging.adapters.kafka.member import Membership
-from pyfly_messaging.adapters.kafka.topic_identity import Identity
-from pyfly_messaging.adapters.kafka.unreadable import Skips
+from pyfly_messaging.adapters.kafka.member import Member
+from pyfly_messaging.adapters.kafka.topic_identity import TopicIdentity
+from pyfly_messaging.adapters.kafka.unreadable import SkipNotes
 from pyfly_messaging.delivery.dead_letter import PublishDeadLetter
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
@@ -27,14 +27,14 @@ from pyfly_messaging.logs import get_logger
 logger = get_logger("pyfly_messaging.kafka")
 
 # Between two attempts to join again, and the longest while the topic is missing. Seconds.
-_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_WITHOUT_TOPIC = 0.2, 5.0, 1.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_WITHOUT_TOPIC_S = 0.2, 5.0, 1.0
 # How often a consumer is looked at, and how long a silent one may stay silent while a broker
 # answers. Seconds.
-_LOOK, _PATIENCE = 1.0, 15.0
+_CHECK_INTERVAL_S, _SILENCE_LIMIT_S = 1.0, 15.0
 
 
-class TopicConsumer:
-    """Consumes a topic for one group, or for nobody's group, until it is stopped.
+class Supervisor:
+    """Consumes a topic for one group, or without a group, until it is stopped.
 
     Args:
         client: How to connect.
@@ -50,14 +50,14 @@ class TopicConsumer:
         self._client = client
         self._route = route
         self._grace = grace
-        self._kept: dict[TopicPartition, int] = {}
-        self._identity = Identity(client, route.topic)
-        self._skips = Skips(route, publish)
-        self._membership: Membership | None = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._identity = TopicIdentity(client, route.topic)
+        self._skip_notes = SkipNotes(route, publish)
+        self._member: Member | None = None
         self._task: asyncio.Task[None] | None = None
         self._joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._joined.add_done_callback(_retrieve)
-        self._open: list[Membership] = []  # those that have not left
+        self._joined.add_done_callback(_mark_seen)
+        self._open: list[Member] = []  # those that have not left
         self._stopping = False
         self._turn = asyncio.Lock()
         self._error: str | None = None
@@ -65,16 +65,16 @@ class TopicConsumer:
     def health(self) -> ConsumerHealth:
         """Return how it is now."""
         name, topic, group = self._route.name, self._route.topic, self._route.group
-        if (membership := self._membership) is not None:
+        if (member := self._member) is not None:
             return ConsumerHealth(
                 name=name,
                 topic=topic,
                 group=group,
-                state="reconnecting" if membership.stuck else "running",
-                assigned=membership.assigned,
-                in_flight=membership.in_flight,
-                error=membership.error,
-                skipped=self._skips.count,
+                state="reconnecting" if member.stuck else "running",
+                assigned=member.assigned,
+                in_flight=member.in_flight,
+                error=member.error,
+                skipped=self._skip_notes.count,
             )
         stopped = self._task is None or self._stopping
         state: ConsumerState = "stopped" if stopped else "reconnecting"
@@ -84,7 +84,7 @@ class TopicConsumer:
             group=group,
             state=state,
             error=self._error,
-            skipped=self._skips.count,
+            skipped=self._skip_notes.count,
         )
 
     async def start(self, deadline: Deadline) -> None:
@@ -92,7 +92,7 @@ class TopicConsumer:
 
         At the deadline this also returns when the group has let it in, only waits for its other
         members, and will miss nothing: one that was killed keeps its partitions until its session
-        has ended. Whoever else starts it meanwhile waits for the same.
+        has ended. Another call meanwhile waits for the same.
 
         Raises:
             BrokerUnavailableError: Not assigned and positioned by the deadline.
@@ -119,14 +119,14 @@ class TopicConsumer:
             BrokerUnavailableError: Not by the deadline, and not for want of other members.
 
         """
-        while self._membership is None:
+        while self._member is None:
             if not deadline.left():
                 raise BrokerUnavailableError(
                     f"listener {self._route.name} has to join again: {self._error}",
                     address=self._client.address,
                 )
-            await asyncio.sleep(_FIRST_PAUSE)
-        await self._membership.positioned(deadline)
+            await asyncio.sleep(_FIRST_PAUSE_S)
+        await self._member.positioned(deadline)
 
     async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
         """Let running handlers finish, commit what is settled, leave the group.
@@ -142,20 +142,20 @@ class TopicConsumer:
             if self._task is not None and not self._task.done():
                 self._task.cancel()
                 await asyncio.wait((self._task,))
-            self._membership = None
-            for membership in tuple(self._open):
-                await self._leave(membership, deadline, caller)
+            self._member = None
+            for member in tuple(self._open):
+                await self._leave(member, deadline, caller)
 
     async def _run(self, deadline: Deadline) -> None:
-        membership = self._membership = await self._join(deadline)
+        member = self._member = await self._join(deadline)
         self._joined.set_result(None)
         outage = Outage(self._route.name)
         while True:
-            self._error = await attend(self._client, self._route, membership, outage)
+            self._error = await supervise(self._client, self._route, member, outage)
             logger.warning("Kafka: listener %s joins again: %s", self._route.name, self._error)
-            self._membership = None
-            await self._leave(membership, Deadline(self._grace))
-            membership = self._membership = await self._join_again()
+            self._member = None
+            await self._leave(member, Deadline(self._grace))
+            member = self._member = await self._join_again()
             self._error = None
 
     def _ended(self, run: asyncio.Task[None]) -> None:
@@ -168,74 +168,79 @@ class TopicConsumer:
         else:
             logger.critical("Kafka: listener %s consumes no more", self._route.name, exc_info=error)
 
-    async def _join_again(self) -> Membership:
-        pause = _FIRST_PAUSE
+    async def _join_again(self) -> Member:
+        pause = _FIRST_PAUSE_S
         while True:
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
             deadline = Deadline(self._client.settings.session_timeout + self._grace)
             try:
-                await self._client.reach(deadline)
+                await self._client.bootstrap(deadline)
                 if await self._identity.is_other():
-                    self._kept.clear()
+                    self._positions.clear()
                 return await self._join(deadline)
             except BrokerError as error:
                 if isinstance(error, TopologyError):
-                    pause = min(pause, _LONGEST_WITHOUT_TOPIC)
+                    pause = min(pause, _LONGEST_WITHOUT_TOPIC_S)
                 if self._error != str(error):
                     self._error = str(error)
                     logger.warning("Kafka: listener %s: %s", self._route.name, error)
 
-    async def _join(self, deadline: Deadline) -> Membership:
-        membership = Membership(
-            self._client, self._route, self._kept, self._grace, self._identity, skips=self._skips
+    async def _join(self, deadline: Deadline) -> Member:
+        member = Member(
+            self._client,
+            self._route,
+            self._positions,
+            self._grace,
+            self._identity,
+            skips=self._skip_notes,
         )
-        self._open.append(membership)
+        self._open.append(member)
         try:
-            await membership.join(deadline)
+            await member.join(deadline)
         except BaseException:
-            await self._leave(membership, Deadline(0))
+            await self._leave(member, Deadline(0))
             raise
-        return membership
+        return member
 
     async def _leave(
         self,
-        membership: Membership,
+        member: Member,
         deadline: Deadline,
         caller: asyncio.Task[Any] | None = None,
     ) -> None:
-        """Have a membership leave; cancelled, `stop` has it leave again."""
-        await membership.leave(deadline, caller)
-        self._open.remove(membership)
+        """Have a member leave; cancelled, `stop` has it leave again."""
+        await member.leave(deadline, caller)
+        self._open.remove(member)
 
 
-def _retrieve(future: asyncio.Future[None]) -> None:
-    """Mark an exception as seen: whoever waited for it may have been cancelled."""
+def _mark_seen(future: asyncio.Future[None]) -> None:
+    """Mark an exception as seen: the caller that waited for it may have been cancelled."""
     if not future.cancelled():
         future.exception()
 
 
-async def attend(client: Client, route: Route, membership: Membership, outage: Outage) -> str:
-    """Have a consumer consume; return why it has ended, or is of no more use.
+async def supervise(client: Client, route: Route, member: Member, outage: Outage) -> str:
+    """Have a consumer consume; return why it has ended, or must be replaced.
 
     Args:
         client: How to reach the broker.
         route: Where the messages go.
-        membership: The consumer.
+        member: The consumer.
         outage: What tells of outages; one may end with another consumer than it began with.
 
     """
-    watching = asyncio.create_task(
-        _watch(client, route, membership, outage), name=f"pyfly kafka watch {route.name}"
+    checking = asyncio.create_task(
+        _check(client, route, member, outage), name=f"pyfly kafka check {route.name}"
     )
-    consuming = asyncio.create_task(membership.consume(), name=f"pyfly kafka intake {route.name}")
+    consuming = asyncio.create_task(member.consume(), name=f"pyfly kafka poll {route.name}")
     try:
-        done, _ = await asyncio.wait((watching, consuming), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((checking, consuming), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        watching.cancel()
+        checking.cancel()
         consuming.cancel()
-        await asyncio.wait((watching, consuming))
-    return _outcome(route, watching if watching in done else consuming)
+        await asyncio.wait((checking, consuming))
+    return _outcome(route, checking if checking in done else consuming)
 
 
 def _outcome(route: Route, ended: asyncio.Task[str]) -> str:
@@ -248,8 +253,8 @@ def _outcome(route: Route, ended: asyncio.Task[str]) -> str:
     return errors.describe(error)
 
 
-async def _watch(client: Client, route: Route, membership: Membership, outage: Outage) -> str:
-    """Tell of outages; return why the consumer is of no more use.
+async def _check(client: Client, route: Route, member: Member, outage: Outage) -> str:
+    """Tell of outages; return why the consumer must be replaced.
 
     It is when it has heard nothing for long, although a broker answers (aiokafka itself connects
     again, but only to addresses that it knows), and when its topic was deleted.
@@ -258,20 +263,20 @@ async def _watch(client: Client, route: Route, membership: Membership, outage: O
     limit = client.settings.session_timeout
     heard, answered = clock(), None
     while True:
-        await asyncio.sleep(_LOOK)
-        outage.look(membership.stuck)
-        if await membership.topic.is_lost():
+        await asyncio.sleep(_CHECK_INTERVAL_S)
+        outage.update(member.stuck)
+        if await member.topic.is_lost():
             return f"topic {route.topic!r} was deleted"
-        if membership.alive:
+        if member.alive:
             heard, answered = clock(), None
         elif clock() - heard > limit:
             try:
-                await client.reach(Deadline(_LOOK))
+                await client.bootstrap(Deadline(_CHECK_INTERVAL_S))
             except BrokerError:
                 answered = None
                 continue
             answered = answered or clock()
-            if clock() - answered > _PATIENCE:
+            if clock() - answered > _SILENCE_LIMIT_S:
                 return "it has fallen silent"
 
 
@@ -285,17 +290,17 @@ class Outage:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._looks = 0  # at which nothing could arrive, one after the other
+        self._checks = 0  # at which nothing could arrive, one after the other
 
-    def look(self, stuck: str | None) -> None:
+    def update(self, stuck: str | None) -> None:
         """Note whether records can arrive now."""
         if stuck is None:
-            if self._looks > 1:
+            if self._checks > 1:
                 logger.info("Kafka: listener %s is consumed again", self._name)
-            self._looks = 0
+            self._checks = 0
             return
-        self._looks += 1
-        if self._looks == 2:  # not at a rebalance that is over at once
+        self._checks += 1
+        if self._checks == 2:  # not at a rebalance that is over at once
             logger.warning(
                 "Kafka: listener %s is not consumed until it works again: %s", self._name, stuck
             )

@@ -34,20 +34,20 @@ _UNKNOWN_TOPIC = 3
 _ANY_ID = bytes(16)
 
 
-class Identity:
+class TopicIdentity:
     """Tells a topic from an older one of the same name.
 
     Args:
-        client: Whom to ask.
+        client: The connection to the broker.
         topic: Its name.
 
     Attributes:
-        renewed: Whether the topic was created since the first look: then all of it is new.
+        recreated: Whether the topic was created since the first look: then all of it is new.
 
     """
 
     def __init__(self, client: Client, topic: str) -> None:
-        self.renewed = False
+        self.recreated = False
         self._client = client
         self._topic = topic
         self._id: bytes | None = None  # unknown
@@ -82,11 +82,11 @@ class Identity:
                 " consumed from its beginning when it is there again"
             )
         other = self._id not in {None, found}
-        self._id, self.renewed = found, self.renewed or other
+        self._id, self.recreated = found, self.recreated or other
         return other
 
 
-class TopicWatch:
+class TopicMonitor:
     """Notices for one consumer that its topic is gone, or is another one.
 
     Args:
@@ -96,30 +96,30 @@ class TopicWatch:
 
     """
 
-    def __init__(self, identity: Identity, cluster: ClusterMetadata) -> None:
+    def __init__(self, identity: TopicIdentity, cluster: ClusterMetadata) -> None:
         self._identity = identity
         self._turn = asyncio.Lock()
-        self._doubtful = self._lost = False
-        cluster.add_listener(self._doubt)
+        self._outdated = self._lost = False
+        cluster.add_listener(self._on_metadata)
 
     async def is_lost(self) -> bool:
         """Tell whether the topic is not the one any more whose messages were handled.
 
-        Whoever asks while the broker is being asked waits for the same answer: what is committed
+        A call while the broker is being asked waits for the same answer: what is committed
         meanwhile could be the offsets of another topic.
         """
         async with self._turn:
-            if self._doubtful and not self._lost:
-                lost, self._doubtful = None, False
+            if self._outdated and not self._lost:
+                lost, self._outdated = None, False
                 try:
                     lost = await self._identity.is_lost()
                 finally:
-                    self._doubtful = self._doubtful or lost is None
+                    self._outdated = self._outdated or lost is None
                 self._lost = bool(lost)
         return self._lost
 
-    def _doubt(self, metadata: ClusterMetadata) -> None:
-        self._doubtful = True
+    def _on_metadata(self, metadata: ClusterMetadata) -> None:
+        self._outdated = True
 
 
 class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types

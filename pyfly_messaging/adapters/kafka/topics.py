@@ -21,9 +21,9 @@ logger = get_logger("pyfly_messaging.kafka")
 _UNKNOWN_TOPIC = 3
 _LEADER_NOT_AVAILABLE = 5
 _TOPIC_EXISTS = 36
-_PAUSE = 0.05
-# How long a topic may take to appear that nobody here creates. Seconds.
-_PATIENCE = 5.0
+_PAUSE_S = 0.05
+# How long a topic may take to appear that others create. Seconds.
+_APPEAR_TIMEOUT_S = 5.0
 
 
 class Topics:
@@ -46,7 +46,7 @@ class Topics:
         """Make sure that topics exist, as ``kafka.topics`` says.
 
         ``create`` creates those that are missing, ``verify`` refuses them at once, ``ignore``
-        gives them a few seconds to appear: the broker, or somebody else, may create them.
+        gives them a few seconds to appear: the broker or another program may create them.
 
         Raises:
             TopologyError: A topic is missing, or cannot be created as asked for.
@@ -65,7 +65,7 @@ class Topics:
         self.known.discard(topic)
 
     def forget_all(self) -> None:
-        """Begin anew, be it on another event loop: a lock that was waited for serves no other."""
+        """Begin anew, on another event loop too: a lock that was waited for belongs to one."""
         self.known.clear()
         self._lock = asyncio.Lock()
 
@@ -75,10 +75,10 @@ class Topics:
                 async with asyncio.timeout(deadline.left()):
                     await self._attempt(topics)
             except (OSError, KafkaError) as error:
-                if errors.is_final(error) or deadline.left() <= _PAUSE:
+                if errors.is_final(error) or deadline.left() <= _PAUSE_S:
                     raise errors.connecting(error, self._client.address) from error
-                await asyncio.sleep(_PAUSE)
-                await self._client.reach(deadline)
+                await asyncio.sleep(_PAUSE_S)
+                await self._client.bootstrap(deadline)
             else:
                 return
 
@@ -87,19 +87,19 @@ class Topics:
         try:
             with internals.bootstrapping():
                 await admin.start()
-            await self._settle(admin, topics)
+            await self._make_sure(admin, topics)
         finally:
             await end_admin(admin)
 
-    async def _settle(self, admin: AIOKafkaAdminClient, topics: list[str]) -> None:
+    async def _make_sure(self, admin: AIOKafkaAdminClient, topics: list[str]) -> None:
         policy = self._client.settings.topics
-        missing = [topic for topic, there in (await _look(admin, topics)).items() if not there]
+        missing = [topic for topic, there in (await _find(admin, topics)).items() if not there]
         if not missing:
             return
         if policy == "create":
             await self._create(admin, missing)
-            while not all((await _look(admin, missing, leaders=True)).values()):
-                await asyncio.sleep(_PAUSE)
+            while not all((await _find(admin, missing, leaders=True)).values()):
+                await asyncio.sleep(_PAUSE_S)
             return
         if policy == "ignore":
             missing = await _appear(admin, missing)
@@ -128,17 +128,17 @@ class Topics:
 
 async def _appear(admin: AIOKafkaAdminClient, topics: list[str]) -> list[str]:
     """Wait a little for topics to appear; return those that did not."""
-    patience = Deadline(_PATIENCE)
-    while patience.left():
-        there = await _look(admin, topics, create=True)
+    deadline = Deadline(_APPEAR_TIMEOUT_S)
+    while deadline.left():
+        there = await _find(admin, topics, create=True)
         topics = [topic for topic in topics if not there[topic]]
         if not topics:
             break
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(_PAUSE_S)
     return topics
 
 
-async def _look(
+async def _find(
     admin: AIOKafkaAdminClient, topics: list[str], *, leaders: bool = False, create: bool = False
 ) -> dict[str, bool]:
     """Tell of each topic whether it is there.

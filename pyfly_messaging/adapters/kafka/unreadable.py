@@ -28,7 +28,7 @@ logger = get_logger("pyfly_messaging.kafka")
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
+class Gap:
     """Offsets that cannot be read.
 
     Attributes:
@@ -46,27 +46,27 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True)
-class Salvage:
+class Recovered:
     """A batch that cannot be read as a whole.
 
     Attributes:
         records: What can be read of it.
-        holes: What cannot; none when it has failed only on its way here.
+        gaps: What cannot; none when it has failed only on its way here.
         next_offset: Where the partition goes on.
 
     """
 
     records: list[Record]
-    holes: list[Hole]
+    gaps: list[Gap]
     next_offset: int
 
 
-async def salvage(
+async def recover(
     consumer: AIOKafkaConsumer[bytes, bytes],
     partition: TopicPartition,
     position: int,
     error: BaseException,
-) -> Salvage:
+) -> Recovered:
     """Return what can be read of the batch at which a consumer has failed.
 
     aiokafka begins each time at the beginning of the batch, so that no position beyond a record
@@ -95,16 +95,16 @@ async def salvage(
             if len(following) >= 8:
                 end = int.from_bytes(following[:8], "big")
             end = max(position + 1, min(end, high_watermark))
-            return Salvage([], [Hole(position, end - 1, size, error)], end)
+            return Recovered([], [Gap(position, end - 1, size, error)], end)
         if batch.magic < 2 or not batch.base_offset <= position < end:
             raise CorruptRecordException("its header is broken")  # noqa: TRY301
     except (TypeError, ValueError, IndexError, struct.error, CorruptRecordException):
         # No batch at all, or in the format before Kafka 0.11: on to the next offset.
-        return Salvage([], [Hole(position, position, size, error)], position + 1)
+        return Recovered([], [Gap(position, position, size, error)], position + 1)
     found = list(_unpack(batch, position, error))
-    holes = list(_merged(each for each in found if isinstance(each, Hole)))
-    readable = [_as_consumed(partition, each) for each in found if not isinstance(each, Hole)]
-    return Salvage(readable, holes, end)
+    gaps = list(_merged(each for each in found if isinstance(each, Gap)))
+    readable = [_as_consumed(partition, each) for each in found if not isinstance(each, Gap)]
+    return Recovered(readable, gaps, end)
 
 
 async def _fetch(
@@ -125,8 +125,8 @@ async def _fetch(
     return bytes(raw), high_watermark
 
 
-def _unpack(batch: RawBatch, position: int, error: BaseException) -> Iterator[Hole | Any]:
-    """Yield each record of a batch from an offset on, and each hole.
+def _unpack(batch: RawBatch, position: int, error: BaseException) -> Iterator[Gap | Any]:
+    """Yield each record of a batch from an offset on, and each gap.
 
     Each record says how long it is, and lengths may lie.
     """
@@ -146,7 +146,7 @@ def _unpack(batch: RawBatch, position: int, error: BaseException) -> Iterator[Ho
                 record = batch.read()
             except (ValueError, IndexError, KafkaError) as broken:
                 if at >= position:
-                    yield Hole(at, at, length, error if at == position else broken)
+                    yield Gap(at, at, length, error if at == position else broken)
                 batch.skip_to(start + length)
             else:
                 if at >= position:
@@ -155,19 +155,19 @@ def _unpack(batch: RawBatch, position: int, error: BaseException) -> Iterator[Ho
     except Exception as broken:  # noqa: BLE001 - whatever a codec or broken bytes lead to
         at = max(at, position)
         if at < end:
-            yield Hole(at, end - 1, batch.size, error if at == position else broken)
+            yield Gap(at, end - 1, batch.size, error if at == position else broken)
 
 
-def _merged(holes: Iterable[Hole]) -> Iterator[Hole]:
-    """Yield holes, those that lie side by side as one."""
-    before: Hole | None = None
-    for hole in holes:
-        if before is not None and before.last + 1 == hole.first:
-            before = replace(before, last=hole.last, size=before.size + hole.size)
+def _merged(gaps: Iterable[Gap]) -> Iterator[Gap]:
+    """Yield gaps, those that lie side by side as one."""
+    before: Gap | None = None
+    for gap in gaps:
+        if before is not None and before.last + 1 == gap.first:
+            before = replace(before, last=gap.last, size=before.size + gap.size)
         else:
             if before is not None:
                 yield before
-            before = hole
+            before = gap
     if before is not None:
         yield before
 
@@ -190,7 +190,7 @@ def _as_consumed(partition: TopicPartition, record: Any) -> Record:
     )
 
 
-class Skips:
+class SkipNotes:
     """Leaves a note on the dead-letter topics of a route, and counts.
 
     Args:
@@ -207,7 +207,7 @@ class Skips:
         self._route = route
         self._publish = publish
 
-    async def __call__(self, partition: TopicPartition, hole: Hole) -> None:
+    async def __call__(self, partition: TopicPartition, gap: Gap) -> None:
         """Return when the note is confirmed; with ``dead_letter: false`` there is only a log.
 
         Raises:
@@ -217,36 +217,36 @@ class Skips:
         policies = (subscription.policy for subscription in self._route.subscriptions)
         topics = {policy.dead_letter_topic_for(partition.topic) for policy in policies} - {None}
         for topic in sorted(filter(None, topics)):
-            await self._publish(self._note(topic, partition, hole), hole.error)
-        self.count += hole.last + 1 - hole.first
+            await self._publish(self._note(topic, partition, gap), gap.error)
+        self.count += gap.last + 1 - gap.first
         logger.error(
             "Kafka: listener %s: offsets %d to %d of partition %s-%d cannot be read and are skipped"
             " (kafka.unreadable: skip); %s; %d in all since the start: %s",
             self._route.name,
-            hole.first,
-            hole.last,
+            gap.first,
+            gap.last,
             *partition,
             f"a note went to {', '.join(sorted(filter(None, topics)))}" if topics else "no note",
             self.count,
-            errors.describe(hole.error),
+            errors.describe(gap.error),
         )
 
-    def _note(self, topic: str, partition: TopicPartition, hole: Hole) -> Message:
+    def _note(self, topic: str, partition: TopicPartition, gap: Gap) -> Message:
         unread = dead_letter.dead_letter(
             Message(partition.topic, b""),
             topic,
             group=self._route.group,
             attempts=0,
-            error=hole.error,
+            error=gap.error,
         )
         where = {
             dead_letter.ORIGINAL_PARTITION: str(partition.partition),
-            dead_letter.ORIGINAL_OFFSET: str(hole.first),
+            dead_letter.ORIGINAL_OFFSET: str(gap.first),
         }
         headers = dead_letter.note(unread, where).headers
-        headers[dead_letter.ORIGINAL_SIZE] = str(hole.size)
+        headers[dead_letter.ORIGINAL_SIZE] = str(gap.size)
         headers[dead_letter.OMITTED] = "value,key,headers"
-        if hole.last > hole.first:
-            text = f"offsets {hole.first} to {hole.last}: {headers[dead_letter.EXCEPTION_MESSAGE]}"
+        if gap.last > gap.first:
+            text = f"offsets {gap.first} to {gap.last}: {headers[dead_letter.EXCEPTION_MESSAGE]}"
             headers[dead_letter.EXCEPTION_MESSAGE] = text
         return Message(topic, b"", None, headers)
