@@ -21,6 +21,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from pyfly_messaging.adapters.kafka import errors
 from pyfly_messaging.adapters.kafka.redaction import drop_secret_frames
 from pyfly_messaging.adapters.kafka.shutdown import close_connection
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.errors import AuthenticationError, BrokerError, ConfigurationError
 from pyfly_messaging.logs import get_logger
@@ -28,8 +29,8 @@ from pyfly_messaging.settings import KafkaSettings
 
 logger = get_logger("pyfly_messaging.kafka")
 
-# Between two rounds over all hosts, and the longest wait for the hosts of one round. Seconds.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+# Between two rounds over all hosts, and the longest wait for the hosts of one round.
+_BACKOFF = Backoff(first=0.1, longest=2.0)
 _ROUND_TIMEOUT_S = 10.0
 # For all probes after one failed attempt. Seconds.
 _PROBE_TIMEOUT_S = 2.0
@@ -57,19 +58,19 @@ class BootstrapConnection:
             AuthenticationError: At once, when one refuses us.
 
         """
-        attempts, pause = 0, _FIRST_PAUSE_S
+        attempts = 0
         while True:
             attempts += 1
             answer = await self._ask_all(max(0.1, deadline.left(at_most=_ROUND_TIMEOUT_S)))
             if isinstance(answer, str):
                 return answer
+            pause = _BACKOFF.pause(attempts)
             if errors.is_final(answer) or deadline.left() <= pause:
                 if isinstance(answer, BrokerError):
                     raise answer
                 raise errors.connecting(answer, self._address, attempts) from answer
             logger.info("Kafka at %s: %s; trying again", self._address, errors.describe(answer))
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     async def _ask_all(self, timeout: float) -> str | BaseException:
         """Return the first server that lets us in, or else why the last one did not."""

@@ -19,6 +19,7 @@ from aiokafka.structs import TopicPartition
 
 from pyfly_messaging.adapters.kafka import errors, internals
 from pyfly_messaging.adapters.kafka.unreadable import Gap, recover
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.errors import BrokerError
 from pyfly_messaging.logs import get_logger
 
@@ -33,8 +34,8 @@ logger = get_logger("pyfly_messaging.kafka")
 
 # How long one fetch waits for records. Seconds.
 _POLL_TIMEOUT_S = 1.0
-# Between two attempts to read a partition that cannot be read. Seconds.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+# Between two attempts to read a partition that cannot be read.
+_BACKOFF = Backoff(first=0.5, longest=10.0)
 # After a failure, for how long each partition is read by itself, and how often. Seconds.
 _SINGLE_READS_S, _SHORT_PAUSE_S = 2.0, 0.05
 # To fetch a batch that cannot be read once more. Seconds.
@@ -55,8 +56,8 @@ class _Block:
 
     error: BaseException
     offset: int | None
-    pause: float
-    due: float
+    failures: int = 0
+    due: float = 0.0
     noted: set[int] = field(default_factory=set)  # gaps of which there is a note
 
 
@@ -231,7 +232,7 @@ class Poller:
         offset = internals.positions(self._consumer).get(partition)
         block = self._blocked.get(partition)
         if block is None or block.offset != offset:
-            block = self._blocked[partition] = _Block(error, offset, _FIRST_PAUSE_S, 0.0)
+            block = self._blocked[partition] = _Block(error, offset)
             logger.error(
                 "Kafka: partition %s-%d cannot be read at offset %s; it is tried again, the other"
                 " partitions go on (kafka.unreadable): %s",
@@ -240,8 +241,8 @@ class Poller:
                 errors.describe(error),
             )
         block.error = error
-        block.due = self._clock() + block.pause
-        block.pause = min(2 * block.pause, _LONGEST_PAUSE_S)
+        block.failures += 1
+        block.due = self._clock() + _BACKOFF.pause(block.failures)
 
     def _is_due(self, partition: TopicPartition, now: float) -> bool:
         block = self._blocked.get(partition)

@@ -12,6 +12,7 @@ from pyfly_messaging.adapters.kafka.client import Client
 from pyfly_messaging.adapters.kafka.member import Member
 from pyfly_messaging.adapters.kafka.topic_identity import TopicIdentity
 from pyfly_messaging.adapters.kafka.unreadable import SkipNotes
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.delivery.dead_letter import PublishDeadLetter
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
@@ -26,8 +27,10 @@ from pyfly_messaging.logs import get_logger
 
 logger = get_logger("pyfly_messaging.kafka")
 
-# Between two attempts to join again, and the longest while the topic is missing. Seconds.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_WITHOUT_TOPIC_S = 0.2, 5.0, 1.0
+# Between two attempts to join again, and while the topic is missing.
+_BACKOFF, _BACKOFF_WITHOUT_TOPIC = Backoff(first=0.2, longest=5.0), Backoff(first=0.2, longest=1.0)
+# Between two looks whether it has joined again. Seconds.
+_JOIN_POLL_S = 0.2
 # How often a consumer is looked at, and how long a silent one may stay silent while a broker
 # answers. Seconds.
 _CHECK_INTERVAL_S, _SILENCE_LIMIT_S = 1.0, 15.0
@@ -125,7 +128,7 @@ class Supervisor:
                     f"listener {self._route.name} has to join again: {self._error}",
                     address=self._client.address,
                 )
-            await asyncio.sleep(_FIRST_PAUSE_S)
+            await asyncio.sleep(_JOIN_POLL_S)
         await self._member.positioned(deadline)
 
     async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None = None) -> None:
@@ -169,10 +172,10 @@ class Supervisor:
             logger.critical("Kafka: listener %s consumes no more", self._route.name, exc_info=error)
 
     async def _join_again(self) -> Member:
-        pause = _FIRST_PAUSE_S
+        failures, backoff = 1, _BACKOFF  # the first is the end of the member before
         while True:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            await asyncio.sleep(backoff.pause(failures))
+            failures += 1
             deadline = Deadline(self._client.settings.session_timeout + self._grace)
             try:
                 await self._client.bootstrap(deadline)
@@ -180,8 +183,8 @@ class Supervisor:
                     self._positions.clear()
                 return await self._join(deadline)
             except BrokerError as error:
-                if isinstance(error, TopologyError):
-                    pause = min(pause, _LONGEST_WITHOUT_TOPIC_S)
+                missing = isinstance(error, TopologyError)
+                backoff = _BACKOFF_WITHOUT_TOPIC if missing else _BACKOFF
                 if self._error != str(error):
                     self._error = str(error)
                     logger.warning("Kafka: listener %s: %s", self._route.name, error)
