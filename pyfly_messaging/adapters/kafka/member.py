@@ -19,8 +19,7 @@ from pyfly_messaging.adapters.kafka.shutdown import end_consumer
 from pyfly_messaging.adapters.kafka.sources import (
     AllPartitions,
     GroupPartitions,
-    OnAssigned,
-    OnRevoked,
+    PartitionListener,
     Source,
 )
 from pyfly_messaging.adapters.kafka.topic_identity import TopicIdentity, TopicMonitor
@@ -116,7 +115,7 @@ class Member:
 
     async def join(self, deadline: Deadline) -> None:
         """Return when partitions are assigned and positioned; see `Joining.join`."""
-        await self._joining.join(self._begin, self._end, deadline)
+        await self._joining.join(self, deadline)
 
     async def positioned(self, deadline: Deadline) -> None:
         """Wait until partitions are assigned and positioned; see `Joining.positioned`."""
@@ -170,6 +169,15 @@ class Member:
             logger.warning("Kafka: listener %s could not leave its group", self._route.name)
         await self._assignments.drained()
 
+    def begin_assignment(self) -> None:
+        """Begin with a new assignment; see `PartitionListener`."""
+        self._assignments.begin()
+        self._liveness.reset()
+
+    async def end_assignment(self) -> None:
+        """End an assignment while the group waits for this member; see `PartitionListener`."""
+        await self._assignments.end(Deadline(self._grace))
+
     async def _hand_over(
         self, assignment: Assignment, fetched: Mapping[TopicPartition, Records]
     ) -> None:
@@ -194,15 +202,6 @@ class Member:
                 await self._assignments.wait()
         except TimeoutError:
             return
-
-    def _begin(self) -> None:
-        """Begin with a new assignment."""
-        self._assignments.begin()
-        self._liveness.reset()
-
-    async def _end(self) -> None:
-        """End an assignment while the group waits for this member."""
-        await self._assignments.end(Deadline(self._grace))
 
     async def _stay_alive(self) -> None:
         """Remain a member while handlers finish."""
@@ -246,16 +245,14 @@ class Joining:
             f" (kafka.session-timeout: {session:g} s)"
         )
 
-    async def join(
-        self, on_assigned: OnAssigned, on_revoked: OnRevoked, deadline: Deadline
-    ) -> None:
+    async def join(self, listener: PartitionListener, deadline: Deadline) -> None:
         """Return when partitions are assigned and positioned.
 
         Where nothing is missed by it, this also returns at the deadline when it is only others for
         whom the group waits; `finished` then waits on.
 
         Args:
-            on_assigned, on_revoked: See `Source.start`.
+            listener: See `Source.start`.
             deadline: For all of it.
 
         Raises:
@@ -265,7 +262,7 @@ class Joining:
         """
         seconds = deadline.left()
         self._task = asyncio.create_task(
-            self._join(on_assigned, on_revoked), name=f"pyfly kafka {self._route.name}"
+            self._join(listener), name=f"pyfly kafka {self._route.name}"
         )
         await asyncio.wait((self._task,), timeout=seconds)
         if self._task.cancelled():  # by aiokafka
@@ -307,8 +304,8 @@ class Joining:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    async def _join(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
-        await self._source.start(on_assigned, on_revoked)
+    async def _join(self, listener: PartitionListener) -> None:
+        await self._source.start(listener)
         await self._positioned()
 
     async def _positioned(self) -> None:

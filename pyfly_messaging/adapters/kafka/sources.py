@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -17,19 +17,28 @@ from pyfly_messaging.adapters.kafka import internals
 _PAUSE_S = 0.05
 
 Offsets = Mapping[TopicPartition, int]
-OnAssigned = Callable[[], None]
-OnRevoked = Callable[[], Awaitable[None]]
+
+
+class PartitionListener(Protocol):
+    """What handles the records of the partitions that a source has."""
+
+    def begin_assignment(self) -> None:
+        """Begin with a new assignment."""
+        ...
+
+    async def end_assignment(self) -> None:
+        """End an assignment; the partitions are given up when this returns."""
+        ...
 
 
 class Source(Protocol):
     """What differs between a consumer of a group and one without."""
 
-    async def start(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
+    async def start(self, listener: PartitionListener) -> None:
         """Start the consumer; return when partitions are assigned.
 
         Args:
-            on_assigned: To be called with each new assignment.
-            on_revoked: To be awaited before partitions are given up.
+            listener: Is told of each assignment, and of its end.
 
         """
         ...
@@ -96,20 +105,19 @@ class GroupPartitions:
         self._without_start: set[TopicPartition] = set()
         self._generation: int | None = None
 
-    async def start(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
+    async def start(self, listener: PartitionListener) -> None:
         """Join the group; return when it has assigned partitions."""
-
-        def assigned() -> None:
-            self._generation = self._current_generation
-            # Whatever has made the group assign again may have changed the topic.
-            internals.client_of(self._consumer).force_metadata_update()
-            if self._from_latest:
-                self._without_start = set(self._consumer.assignment())
-            on_assigned()
-
-        self._consumer.subscribe([self._topic], listener=_Rebalance(assigned, on_revoked))
+        self._consumer.subscribe([self._topic], listener=_Rebalance(self, listener))
         with internals.bootstrapping():
             await self._consumer.start()
+
+    def note_assignment(self) -> None:
+        """Note for which generation of the group commits count from now on."""
+        self._generation = self._current_generation
+        # The topic may have changed: that makes the group assign again, too.
+        internals.client_of(self._consumer).force_metadata_update()
+        if self._from_latest:
+            self._without_start = set(self._consumer.assignment())
 
     async def positioned(self) -> None:
         """Wait for the position of every partition.
@@ -197,15 +205,16 @@ class GroupPartitions:
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Tells of an assignment, and of its end while the group still waits for this member."""
 
-    def __init__(self, assigned: OnAssigned, on_revoked: OnRevoked) -> None:
-        self._on_assigned = assigned
-        self._on_revoked = on_revoked
+    def __init__(self, partitions: GroupPartitions, listener: PartitionListener) -> None:
+        self._partitions = partitions
+        self._listener = listener
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._on_revoked()
+        await self._listener.end_assignment()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._on_assigned()
+        self._partitions.note_assignment()
+        self._listener.begin_assignment()
 
 
 class AllPartitions:
@@ -237,7 +246,7 @@ class AllPartitions:
         self._kept = kept
         self._at_end = at_end
 
-    async def start(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
+    async def start(self, listener: PartitionListener) -> None:
         """Take all partitions; return when it is known where each is read next."""
         consumer = self._consumer
         # aiokafka asks for the metadata of topics of which something is assigned.
@@ -255,7 +264,7 @@ class AllPartitions:
         elif self._at_end:
             await consumer.seek_to_end(*partitions)
         await self.positioned()
-        on_assigned()
+        listener.begin_assignment()
 
     async def positioned(self) -> None:
         """Wait for the position of every partition."""
