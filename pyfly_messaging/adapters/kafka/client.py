@@ -60,14 +60,14 @@ class Client:
         self._bootstrap = BootstrapConnection(self._servers, self._connection)
 
     async def bootstrap(self, deadline: Deadline) -> None:
-        """Wait until a broker answers and lets us in; new clients then ask that one first.
+        """Wait until a broker accepts a connection; new clients then ask that one first.
 
         aiokafka itself makes one pass over the hosts, in random order, and waits for each as long
         as for any request.
 
         Raises:
             BrokerUnavailableError: None answered by the deadline; with the last cause.
-            AuthenticationError: At once, when one does not let us in.
+            AuthenticationError: At once, when one refuses the credentials.
 
         """
         self._servers = [await self._bootstrap(deadline)]
@@ -89,7 +89,7 @@ class Client:
     def producer_without_limit(self) -> AIOKafkaProducer:
         """Return a new producer that leaves it to the broker what is too large; not started.
 
-        It is not idempotent: a message that the broker refuses would spoil it.
+        It is not idempotent: after a refused message an idempotent producer can send no more.
         """
         return self._producer(enable_idempotence=False, max_request_size=_NO_LIMIT)
 

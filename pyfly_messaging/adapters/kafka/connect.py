@@ -51,11 +51,11 @@ class BootstrapConnection:
         self._address = ",".join(servers)
 
     async def __call__(self, deadline: Deadline) -> str:
-        """Return the first server that lets us in.
+        """Return the first server that accepts the connection.
 
         Raises:
             BrokerUnavailableError: None did by the deadline; with the last cause.
-            AuthenticationError: At once, when one refuses us.
+            AuthenticationError: At once, when one refuses the credentials.
 
         """
         attempts = 0
@@ -73,7 +73,7 @@ class BootstrapConnection:
             await asyncio.sleep(pause)
 
     async def _ask_all(self, timeout: float) -> str | BaseException:
-        """Return the first server that lets us in, or else why the last one did not."""
+        """Return the first server that accepts the connection, or why the last one did not."""
         asked = {
             asyncio.create_task(self._ask(server, timeout), name=f"pyfly kafka bootstrap {server}")
             for server in self._servers
@@ -95,11 +95,11 @@ class BootstrapConnection:
         return cause or OSError("no host to ask")
 
     async def _ask(self, server: str, timeout: float) -> str | BaseException:
-        """Ask one host; return its name, or why it does not let us in."""
+        """Ask one host; return its name, or why it does not accept the connection."""
         host, _, port = server.rpartition(":")
         host = host.strip("[]")
         try:
-            # What only a client is told that the broker has let in.
+            # The broker answers this only after authentication.
             await ask(server, self._connection, MetadataRequest([]), timeout)
         except (OSError, KafkaError) as error:
             drop_secret_frames(error)

@@ -28,7 +28,8 @@ from pyfly_messaging.message import Message, derived
 
 logger = get_logger("pyfly_messaging.kafka.messages")
 
-# A letter from this size on goes by itself: a refusal would spoil the producer of all. Bytes.
+# A dead letter from this size on goes by a producer of its own: after a refusal the one of all
+# messages would have to be replaced. Bytes.
 _LARGE_BYTES = 16 * 1024
 # What a broker takes at most as one request (``socket.request.max.bytes``; of a larger one it
 # closes the connection without an answer), less what is around the message. Bytes.
@@ -110,7 +111,7 @@ class LargeDeadLetters:
 
     What can be kept of a letter is kept: all of it, compressed if need be; then without some of our
     headers, without all of them; at last a note of where the message is. The producer is not
-    idempotent, for a refusal would spoil it, and has no limit: the broker decides what is too
+    idempotent, because a refusal would end it, and has no limit: the broker decides what is too
     large. It is connected for the first letter, and kept until it fails or `stop`.
 
     Args:

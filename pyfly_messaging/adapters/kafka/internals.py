@@ -223,7 +223,8 @@ def followed_topics(client: AIOKafkaClient) -> set[str]:
 def note_lookups(client: AIOKafkaClient, note: Callable[[str], None]) -> None:
     """Have a client call ``note`` with each topic that it looks for.
 
-    A publish to a deleted topic waits in vain for its metadata. Unnecessary if that failed at once.
+    A publish to a deleted topic waits for its metadata until it times out. Unnecessary if that
+    failed at once.
     """
     add_topic = client.add_topic
 
@@ -468,8 +469,8 @@ class RawBatch:
     """A batch whose records are read one by one, by their lengths.
 
     aiokafka's own iterator ends at the first broken record. Its compiled way to read a number does
-    not look where the buffer ends, so that a length that lies ends the process: the one in Python
-    is used here. Unnecessary if the iterator went on behind a broken record.
+    not look where the buffer ends, so that a wrong length ends the process: the one in Python is
+    used here. Unnecessary if the iterator went on behind a broken record.
 
     Args:
         content: The bytes of one batch.

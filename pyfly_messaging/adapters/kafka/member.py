@@ -235,7 +235,7 @@ class Joining:
 
     @property
     def delay(self) -> str | None:
-        """Why no partitions are assigned, while it is for others that the group waits."""
+        """Why no partitions are assigned, if the group waits only for its other members."""
         if self._assignments.are_there or not self._source.has_joined:
             return None
         session = self._client.settings.session_timeout
@@ -248,8 +248,8 @@ class Joining:
     async def join(self, listener: PartitionListener, deadline: Deadline) -> None:
         """Return when partitions are assigned and positioned.
 
-        Where nothing is missed by it, this also returns at the deadline when it is only others for
-        whom the group waits; `finished` then waits on.
+        Where nothing is missed by it, this also returns at the deadline when the group waits only
+        for its other members; `finished` then waits on.
 
         Args:
             listener: See `Source.start`.
@@ -287,7 +287,7 @@ class Joining:
         """Wait until the partitions are assigned and positioned, after others have joined too.
 
         Raises:
-            BrokerUnavailableError: Not by the deadline, and not for want of other members.
+            BrokerUnavailableError: Not by the deadline, and not because of other members.
 
         """
         seconds = deadline.left()
@@ -313,7 +313,7 @@ class Joining:
         await self._source.positioned()
 
     async def _may_wait(self) -> bool:
-        """Tell whether it is only for others that the group waits, and nothing is missed by it."""
+        """Tell whether the group waits only for other members, and nothing is missed by it."""
         if self.delay is None:
             return False
         try:

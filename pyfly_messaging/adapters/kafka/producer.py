@@ -70,7 +70,7 @@ class Producer:
         self.current = await self._connect(deadline)
         self.suspect = False
         self._supervising = asyncio.create_task(
-            self._supervise(), name="pyfly kafka producer watch"
+            self._supervise(), name="pyfly kafka producer supervisor"
         )
 
     async def stop(self, deadline: Deadline) -> None:
@@ -122,7 +122,7 @@ class Producer:
     def _close_old(self, producer: AIOKafkaProducer, timeout: float) -> asyncio.Task[bool]:
         """Begin to end a producer that is used no more."""
         closing = asyncio.create_task(
-            end_producer(producer, timeout), name="pyfly kafka retired producer"
+            end_producer(producer, timeout), name="pyfly kafka closing producer"
         )
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
@@ -188,7 +188,7 @@ class Producer:
                 logger.info("Kafka at %s: %s", self._client.address, error)
 
     async def _is_reachable(self) -> bool:
-        """Tell whether one of the bootstrap servers lets us in."""
+        """Tell whether one of the bootstrap servers accepts a connection."""
         try:
             await self._client.bootstrap(Deadline(_CHECK_INTERVAL_S))
         except BrokerError:

@@ -119,7 +119,7 @@ class Supervisor:
         """Wait until the partitions are assigned and positioned, after others have joined too.
 
         Raises:
-            BrokerUnavailableError: Not by the deadline, and not for want of other members.
+            BrokerUnavailableError: Not by the deadline, and not because of other members.
 
         """
         while self._member is None:
@@ -259,7 +259,7 @@ def _outcome(route: Route, ended: asyncio.Task[str]) -> str:
 async def _check(client: Client, route: Route, member: Member, outage: Outage) -> str:
     """Tell of outages; return why the consumer must be replaced.
 
-    It is when it has heard nothing for long, although a broker answers (aiokafka itself connects
+    It must when nothing has arrived for long although a broker answers (aiokafka itself connects
     again, but only to addresses that it knows), and when its topic was deleted.
     """
     clock = asyncio.get_running_loop().time

@@ -128,7 +128,7 @@ async def _fetch(
 def _unpack(batch: RawBatch, position: int, error: BaseException) -> Iterator[Gap | Any]:
     """Yield each record of a batch from an offset on, and each gap.
 
-    Each record says how long it is, and lengths may lie.
+    Each record says how long it is; a broken one may say a wrong length.
     """
     at, end = batch.base_offset, batch.next_offset
     try:
