@@ -13,12 +13,12 @@ from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq.codec import (
     KEY,
     LONGEST_NAME,
+    Delivery,
     decode,
     encode,
     fitting,
     without_value,
 )
-from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
 from pyfly_messaging.delivery.dead_letter import dead_letter
 from pyfly_messaging.errors import PublishError
 

@@ -10,8 +10,7 @@ import pytest
 from aiormq.channel import Channel
 
 from pyfly_messaging import Message
-from pyfly_messaging.adapters.rabbitmq.codec import decode
-from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery, DeliveryChannel
+from pyfly_messaging.adapters.rabbitmq.codec import Delivery, decode
 from pyfly_messaging.errors import BatchPublishError, PublishError, UnroutableError
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from tests.brokers import RabbitCluster
@@ -540,20 +539,6 @@ async def test_messages_come_without_a_task_for_each(rabbit: Rabbit) -> None:
     await eventually(lambda: broker.health().consumers[0].in_flight == 50)
     assert len(others()) <= before + 1
     gate.open.set()
-
-
-async def test_a_client_that_hands_over_in_another_way(
-    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the method that hands over directly, messages come through the client's callback."""
-    monkeypatch.delattr(DeliveryChannel, "_on_deliver_frame")
-    topic, inbox = rabbit.name("orders"), Inbox()
-    broker = rabbit.adapter()
-    await broker.subscribe(topic, inbox, rabbit.name("group"))
-    await broker.start()
-    await broker.publish_many(Message(topic, str(n).encode(), b"k") for n in range(50))
-    await inbox.take(50)
-    assert inbox.values == [str(n).encode() for n in range(50)]
 
 
 async def test_a_fault_of_ours_leaves_no_message_behind(

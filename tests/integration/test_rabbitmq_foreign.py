@@ -12,8 +12,7 @@ import aiormq
 import pytest
 
 from pyfly_messaging import Message
-from pyfly_messaging.adapters.rabbitmq.codec import decode
-from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
+from pyfly_messaging.adapters.rabbitmq.codec import Delivery, decode
 from tests.brokers import RabbitCluster
 from tests.integration.rabbit import Inbox, Rabbit, caught_logs, rabbit_at
 

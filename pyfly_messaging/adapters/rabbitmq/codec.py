@@ -16,20 +16,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from aiormq import spec
 
-from pyfly_messaging.adapters.rabbitmq.deliveries import DELIVERY_COUNT
 from pyfly_messaging.delivery.dead_letter import OMITTED, ORIGINAL_SIZE, OURS
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, derived, set_origin
 
-if TYPE_CHECKING:
-    from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
-
 logger = get_logger("pyfly_messaging.rabbitmq.messages")
+
+DELIVERY_COUNT = "x-delivery-count"
+"""A header that quorum queues add to what they deliver again."""
 
 KEY = "x-pyfly-key"
 _ESCAPE = "'"
@@ -46,6 +46,41 @@ _OURS = OURS | {OMITTED, ORIGINAL_SIZE}
 _EVERYTHING = "value,key,headers"
 # Headers that a log names.
 _LISTED = 5
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A message as it arrived.
+
+    Attributes:
+        tag: What it is acknowledged by.
+        routing_key: What it was published with.
+        exchange: Where it was published to last; empty for RabbitMQ's default exchange, whose
+            routing keys are names of queues.
+        headers: Its headers, of any type that AMQP knows.
+        body: Its payload.
+        id: What its publisher told it from others by, if it did.
+        redelivered: Whether RabbitMQ has delivered it before.
+
+    """
+
+    tag: int
+    routing_key: str
+    exchange: str
+    headers: dict[str, Any] | None
+    body: bytes
+    id: str | None = None
+    redelivered: bool = False
+
+    @property
+    def failures(self) -> int:
+        """How often a quorum queue delivered it in vain before, to any process.
+
+        A publisher can write that header too. A quorum queue overwrites it at each redelivery; a
+        classic queue never does, so do not ask for its deliveries.
+        """
+        count = (self.headers or {}).get(DELIVERY_COUNT)
+        return count if self.redelivered and isinstance(count, int) else 0
 
 
 def encode(

@@ -7,16 +7,18 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import aiormq
 from aiormq.exceptions import ConnectionClosed, InvalidFrameError
 from yarl import URL
 
 from pyfly_messaging.adapters.rabbitmq import errors
-from pyfly_messaging.adapters.rabbitmq.client import Client
-from pyfly_messaging.adapters.rabbitmq.deliveries import Deliver, DeliveryChannel
 from pyfly_messaging.adapters.rabbitmq.errors import mapped_declaring
+from pyfly_messaging.adapters.rabbitmq.internals import (
+    Client,
+    Deliver,
+    DeliveryChannel,
+    Transports,
+)
 from pyfly_messaging.adapters.rabbitmq.options import Options
-from pyfly_messaging.adapters.rabbitmq.transports import Transports
 from pyfly_messaging.errors import ConfigurationError
 from pyfly_messaging.logs import get_logger, quieten
 
@@ -270,7 +272,7 @@ class Connector:
         )
 
 
-async def _greeted(client: aiormq.Connection, transports: Transports, timeout: float) -> None:
+async def _greeted(client: Client, transports: Transports, timeout: float) -> None:
     """Greet the broker; cut the connection when it does not answer in time.
 
     Cut first, cancel then: cancelled alone, aiormq says goodbye to a broker that does not listen.
@@ -279,12 +281,7 @@ async def _greeted(client: aiormq.Connection, transports: Transports, timeout: f
         TimeoutError: It did not answer in time.
 
     """
-
-    async def greet() -> None:
-        await client.connect()
-        await client.ready()
-
-    greeting = asyncio.create_task(greet(), name="pyfly rabbitmq greeting")
+    greeting = asyncio.create_task(client.greet(), name="pyfly rabbitmq greeting")
     try:
         answered, _ = await asyncio.wait((greeting,), timeout=timeout)
     finally:
@@ -308,7 +305,7 @@ async def _close_channel(channel: AbstractChannel) -> None:
     await channel.close()
 
 
-def _closing(client: aiormq.Connection) -> asyncio.Task[None]:
+def _closing(client: Client) -> asyncio.Task[None]:
     """Begin to close a connection; what still waits for it gets this error."""
     error = ConnectionClosed(200, "closed by this side")
     return asyncio.create_task(client.close(error), name="pyfly rabbitmq close")

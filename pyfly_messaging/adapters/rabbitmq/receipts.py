@@ -10,7 +10,7 @@ from pyfly_messaging.delivery.acknowledge import Acknowledger
 from pyfly_messaging.delivery.ledger import Ledger
 
 if TYPE_CHECKING:
-    from pyfly_messaging.adapters.rabbitmq.deliveries import DeliveryChannel
+    from pyfly_messaging.adapters.rabbitmq.internals import DeliveryChannel
 
 # A settled message waits this long for its acknowledgement, in seconds, or for this many others.
 _EVERY = 0.1

@@ -17,7 +17,7 @@ from pyfly_messaging.logs import describe, get_logger
 from pyfly_messaging.message import Message, set_origin
 
 if TYPE_CHECKING:
-    from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
+    from pyfly_messaging.adapters.rabbitmq.codec import Delivery
     from pyfly_messaging.adapters.rabbitmq.receipts import Receipts
 
 logger = get_logger("pyfly_messaging.rabbitmq.messages")

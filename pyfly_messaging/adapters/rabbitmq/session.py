@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from aiormq import spec
     from aiormq.abc import AbstractChannel
 
+    from pyfly_messaging.adapters.rabbitmq.codec import Delivery
     from pyfly_messaging.adapters.rabbitmq.connection import Connection
-    from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery, DeliveryChannel
+    from pyfly_messaging.adapters.rabbitmq.internals import DeliveryChannel
     from pyfly_messaging.adapters.rabbitmq.served import Topics
     from pyfly_messaging.adapters.rabbitmq.strays import Strays
     from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology

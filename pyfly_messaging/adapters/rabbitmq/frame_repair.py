@@ -1,4 +1,4 @@
-"""The properties of messages, decoded so that no message of another client ends a connection.
+"""Frames, read so that no message of another client ends a connection.
 
 pamqp refuses a message whose properties it cannot decode: a timestamp beyond the year 9999, a name
 that is not UTF-8, tables that are nested too deep. aiormq then gives up the connection, RabbitMQ
@@ -12,6 +12,8 @@ message is left as it is.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,11 +21,22 @@ from decimal import Decimal
 from typing import Any
 
 from aiormq import spec
+from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
+from pamqp import constants
+from pamqp.exceptions import PAMQPException
+from pamqp.frame import FrameTypes, unmarshal
 from pamqp.header import ContentHeader
 
+from pyfly_messaging.logs import get_logger
+
+logger = get_logger("pyfly_messaging.rabbitmq")
+
+FRAME_HEAD = struct.Struct(">BHI")
+"""The head of a frame: its type, its channel, its length."""
+
+_DELIVER = struct.pack(">I", spec.Basic.Deliver.index)
+
 _CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags
-SHORTEST = _CONTENT.size
-"""Bytes that each content header has."""
 
 _LENGTH = struct.Struct(">I")
 _TIME = struct.Struct(">Q")
@@ -51,6 +64,80 @@ _LONGEST_NAME = 255
 _UNREADABLE = (ValueError, ArithmeticError, OSError, LookupError, struct.error)
 
 
+class FrameReader:
+    """Reads frames for the client's connection, in place of its own ``FrameReceiver``.
+
+    Args:
+        reader: The socket.
+        on_connection_frame: Called with each frame that concerns the whole connection.
+
+    Attributes:
+        last_at: When the last frame came, by the loop's clock.
+
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        on_connection_frame: Callable[[FrameTypes], None],
+    ) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self.last_at = self._clock()
+        self._reader = reader
+        self._on_connection_frame = on_connection_frame
+        self._logged = False
+
+    def __aiter__(self) -> FrameReader:
+        return self
+
+    async def __anext__(self) -> tuple[int, int, FrameTypes]:
+        """Return the number of bytes, the channel and the frame.
+
+        Raises:
+            AMQPConnectionError: The connection was lost.
+            InvalidFrameError: What came is no frame.
+            StopAsyncIteration: The connection was closed.
+
+        """
+        if self._reader.at_eof():
+            raise StopAsyncIteration
+        try:
+            head = await self._reader.readexactly(FRAME_HEAD.size)
+            kind, channel, length = FRAME_HEAD.unpack(head)
+            rest = await self._reader.readexactly(length + 1)
+        except (EOFError, OSError) as error:
+            raise AMQPConnectionError(f"the connection was lost: {error!r}") from error
+        self.last_at = self._clock()
+        payload = rest[:-1]
+        is_whole = length >= _CONTENT.size and rest[-1] == constants.FRAME_END
+        if kind == constants.FRAME_HEADER and is_whole:
+            header, problem = content_header(payload)
+            if problem is not None:
+                self._log(problem)
+            return len(head) + len(rest), channel, header
+        try:
+            read = unmarshal(head + rest)
+        except PAMQPException as error:
+            if kind != constants.FRAME_METHOD or payload[: len(_DELIVER)] != _DELIVER:
+                raise InvalidFrameError(str(error)) from error
+            self._log("its routing key or its exchange")
+            return len(head) + len(rest), channel, deliver(payload)
+        if not channel:
+            self._on_connection_frame(read[2])
+        return read
+
+    def _log(self, what: str) -> None:
+        """Log once: there may be a whole queue of such messages."""
+        level = logging.DEBUG if self._logged else logging.WARNING
+        self._logged = True
+        logger.log(
+            level,
+            "RabbitMQ: a message has properties that cannot be read, and goes without them or with"
+            " their bytes as text (%s); later ones are logged at DEBUG",
+            what,
+        )
+
+
 def content_header(payload: bytes) -> tuple[ContentHeader, str | None]:
     """Return a content header, and what of it could not be read, if anything.
 
@@ -64,7 +151,7 @@ def content_header(payload: bytes) -> tuple[ContentHeader, str | None]:
     class_id, weight, body_size, flags = _CONTENT.unpack_from(payload)
     header = ContentHeader(weight, body_size)
     header.class_id = class_id
-    at, word = SHORTEST, flags
+    at, word = _CONTENT.size, flags
     unreadable: list[str] = []
     try:
         while word & _MORE_FLAGS:
@@ -120,7 +207,7 @@ def _headers(payload: bytes, at: int, unreadable: list[str]) -> tuple[dict[str, 
 def _header(
     headers: dict[str, Any], payload: bytes, at: int, end: int, unreadable: list[str]
 ) -> int:
-    """Add the header that begins here, mended if need be; return where it ends."""
+    """Add the header that begins here, repaired if need be; return where it ends."""
     name, at = _short_text(payload, at, unreadable)
     after = _end(payload, at)
     if after > end:

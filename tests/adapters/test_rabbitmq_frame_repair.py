@@ -16,10 +16,8 @@ from pamqp import frame
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from pyfly_messaging.adapters.rabbitmq.client import FrameReader
-from pyfly_messaging.adapters.rabbitmq.codec import decode
-from pyfly_messaging.adapters.rabbitmq.deliveries import Delivery
-from pyfly_messaging.adapters.rabbitmq.mending import content_header
+from pyfly_messaging.adapters.rabbitmq.codec import Delivery, decode
+from pyfly_messaging.adapters.rabbitmq.frame_repair import FrameReader, content_header
 
 PLAIN = ContentHeader(0, 7, spec.Basic.Properties(headers={"a": "b"}, message_id="m"))
 HEADERS = 1 << 13
@@ -235,7 +233,7 @@ def reader_of(*frames: bytes) -> FrameReader:
     source = asyncio.StreamReader()
     source.feed_data(b"".join(frames))
     source.feed_eof()
-    return FrameReader(source)
+    return FrameReader(source, lambda _: None)
 
 
 def framed(kind: int, payload: bytes) -> bytes:
