@@ -301,7 +301,7 @@ class RabbitMQAdapter:
 
         async def declare(channel: AbstractChannel) -> None:
             await self._topology.declare_exchanges(channel)
-            await self._topology.declare_dead_letters(channel, topic, letter.topic)
+            await self._topology.declare_dead_letters(channel, (topic,), letter.topic)
 
         try:
             async with asyncio.timeout(self._timeouts.publish):

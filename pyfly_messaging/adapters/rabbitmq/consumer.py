@@ -16,6 +16,7 @@ from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
 from pyfly_messaging.health import ConsumerHealth
 
 if TYPE_CHECKING:
+    from pyfly_messaging.adapters.rabbitmq.connection import Connection
     from pyfly_messaging.adapters.rabbitmq.link import Link
     from pyfly_messaging.adapters.rabbitmq.strays import Strays
     from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
@@ -66,6 +67,7 @@ class QueueConsumer:
         self._patience = patience
         self._topics = self._no_topics()
         self._routes: list[Route] = []
+        self._declared: tuple[Connection, tuple[Route, ...]] | None = None  # for the first session
         self._session: Session | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -73,6 +75,11 @@ class QueueConsumer:
     def is_idle(self) -> bool:
         """Whether it has no routes."""
         return not self._routes
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """What it consumes the queue for."""
+        return tuple(self._routes)
 
     def add(self, route: Route) -> None:
         """Add a route, or note that one has changed.
@@ -101,19 +108,20 @@ class QueueConsumer:
                 await self._topics.forget(route)
 
     async def declare(self) -> None:
-        """Declare the queue with its bindings and dead letters, unless it ends with the process.
+        """Declare the queue with its bindings, unless it ends with the process.
+
+        The exchanges and the queues of dead letters have been declared before.
 
         Raises:
             BrokerError: It was refused, or the connection was lost.
 
         """
-        connection = await self._link.connection()
-        if self.queue.own:
-            return
-        routes = tuple(self._routes)
-        await connection.declare(
-            lambda channel: self._topology.declare_all(channel, self.queue, routes)
-        )
+        connection, routes = await self._link.connection(), self.routes
+        if not self.queue.own:
+            await connection.declare(
+                lambda channel: self._topology.declare_bound(channel, self.queue, routes)
+            )
+        self._declared = connection, routes
 
     async def start(self) -> None:
         """Begin to consume; return when it does.
@@ -239,6 +247,7 @@ class QueueConsumer:
     async def _consume(self) -> int:
         """Consume until a session is over; return how many messages it settled."""
         connection = await self._link.connection()
+        declared, self._declared = self._declared == (connection, self.routes), None
         session = self._session = Session(
             connection,
             self._topology,
@@ -248,7 +257,7 @@ class QueueConsumer:
             on_over=self.standing.interrupted,
         )
         try:
-            await session.open(tuple(self._routes), self._prefetch())
+            await session.open(self.routes, self._prefetch(), declared=declared)
         except Exception:
             await self._end(session)
             raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.consumer import QueueConsumer
@@ -17,8 +18,13 @@ from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
 from pyfly_messaging.health import ConsumerHealth
 from pyfly_messaging.logs import get_logger
 
+if TYPE_CHECKING:
+    from aiormq.abc import AbstractChannel
+
 logger = get_logger("pyfly_messaging.rabbitmq")
 
+# Channels that declare at the same time during a start.
+_AT_ONCE = 16
 # Before another try to declare a queue. Seconds.
 _PAUSE = 0.2
 # For the farewell of a consumer that could not be started. Seconds.
@@ -53,6 +59,7 @@ class Consumers:
         self._patience = patience
         self._by_queue: dict[str, QueueConsumer] = {}
         self._started = False
+        self._declaring = asyncio.Semaphore(_AT_ONCE)
 
     def __iter__(self) -> Iterator[QueueConsumer]:
         return iter(tuple(self._by_queue.values()))
@@ -98,32 +105,52 @@ class Consumers:
         """Declare all queues, then consume them all; return when RabbitMQ says that it does.
 
         In this order, because handlers of messages that wait may publish to any of the topics.
+        The exchanges and each queue of dead letters are declared once, whatever the number of
+        consumers, and queues side by side.
 
         Raises:
             AuthenticationError, TopologyError: The broker refused, at once.
             BrokerUnavailableError: There will be no connection.
 
         """
+        self._declaring = asyncio.Semaphore(_AT_ONCE)  # the one before may be another event loop's
         self._started = True  # those that are added from now on start by themselves
         consumers = list(self)
-        for consumer in consumers:
-            await self._declare(consumer)
-        try:
-            async with asyncio.TaskGroup() as starts:
-                for consumer in consumers:
-                    starts.create_task(consumer.start())
-        except BaseExceptionGroup as failed:
-            first = failed.exceptions[0]
-            raise first from first.__cause__
+        routes = [route for consumer in consumers for route in consumer.routes]
+        await self._declare(self._on_a_channel(self._topology.declare_exchanges))
+        dead_letters = self._topology.dead_letters(routes)
+        await _together(
+            self._declare(self._on_a_channel(partial(self._declare_dead_letters, target, topics)))
+            for target, topics in dead_letters.items()
+        )
+        await _together(self._declare(consumer.declare) for consumer in consumers)
+        await _together(consumer.start() for consumer in consumers)
 
-    async def _declare(self, consumer: QueueConsumer) -> None:
+    def _on_a_channel(
+        self, declare: Callable[[AbstractChannel], Coroutine[Any, Any, None]]
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def declared() -> None:
+            connection = await self._link.connection()
+            await connection.declare(declare)
+
+        return declared
+
+    async def _declare_dead_letters(
+        self, target: str, topics: tuple[str, ...], channel: AbstractChannel
+    ) -> None:
+        await self._topology.declare_dead_letters(channel, topics, target)
+
+    async def _declare(self, declare: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Declare something, with few others at the same time; try until it works."""
         while True:
             try:
-                await consumer.declare()
+                async with self._declaring:
+                    await declare()
             except BrokerUnavailableError as error:
                 if errors.is_final(error):
                     raise
-                consumer.standing.last_error = str(error)
+                for consumer in self:
+                    consumer.standing.last_error = str(error)
             else:
                 return
             await asyncio.sleep(_PAUSE)
@@ -181,3 +208,14 @@ class Consumers:
     def health(self) -> tuple[ConsumerHealth, ...]:
         """Return the health of each route."""
         return tuple(health for consumer in self for health in consumer.health())
+
+
+async def _together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all side by side; the first error ends the others and is raised itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(coroutine)
+    except BaseExceptionGroup as failed:
+        first = failed.exceptions[0]
+        raise first from first.__cause__

@@ -81,17 +81,28 @@ class Session:
         """How many messages were settled."""
         return 0 if self._receipts is None else self._receipts.settled
 
-    async def open(self, routes: Iterable[Route], prefetch: int) -> None:
+    async def open(self, routes: Iterable[Route], prefetch: int, *, declared: bool = False) -> None:
         """Declare the queue and consume; return when RabbitMQ says that the consumer is there.
+
+        Args:
+            routes: What the queue is consumed for.
+            prefetch: Messages that may be unacknowledged.
+            declared: Whether all of it has just been declared on this connection, except a queue
+                that ends with the process.
 
         Raises:
             BrokerError: It was refused, or the connection was lost.
 
         """
         routes = tuple(routes)
-        self.queue = await self._connection.declare(
-            lambda channel: self._topology.declare_all(channel, self._declared, routes)
-        )
+        if not declared:
+            self.queue = await self._connection.declare(
+                lambda channel: self._topology.declare_all(channel, self._declared, routes)
+            )
+        elif self._declared.own:
+            self.queue = await self._connection.declare(
+                lambda channel: self._topology.declare_bound(channel, self._declared, routes)
+            )
         for route in routes:
             if route.subscriptions:  # the last one may have been taken back meanwhile
                 self._topics.serve(route)

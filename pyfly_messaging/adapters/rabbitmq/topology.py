@@ -106,11 +106,34 @@ class Topology:
         self, channel: AbstractChannel, queue: Queue, routes: Iterable[Route]
     ) -> str:
         """Declare the exchanges, a queue, and what its routes need; return the queue's name."""
+        routes = tuple(routes)
         await self.declare_exchanges(channel)
+        for target, topics in self.dead_letters(routes).items():
+            await self.declare_dead_letters(channel, topics, target)
+        return await self.declare_bound(channel, queue, routes)
+
+    async def declare_bound(
+        self, channel: AbstractChannel, queue: Queue, routes: Iterable[Route]
+    ) -> str:
+        """Declare a queue and bind it to its topics; return its name.
+
+        The exchanges and the queues of dead letters come first: messages come as soon as the queue
+        is bound. A listener on a dead-letter topic gets what RabbitMQ itself dead-letters, too.
+        """
         name = await self.declare(channel, queue)
         for route in routes:
-            await self.bind(channel, name, route)
+            await self._bind_topic(channel, name, route)
         return name
+
+    def dead_letters(self, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
+        """Return the dead-letter topics of routes, with the topics whose messages come there."""
+        targets: dict[str, dict[str, None]] = {}
+        for route in routes:
+            for subscription in route.subscriptions:
+                target = subscription.policy.dead_letter_topic_for(route.topic)
+                if target is not None:
+                    targets.setdefault(target, {})[route.topic] = None
+        return {target: tuple(topics) for target, topics in targets.items()}
 
     async def declare_exchanges(self, channel: AbstractChannel) -> None:
         """Declare the exchange and the dead-letter exchange, both durable and direct."""
@@ -149,26 +172,27 @@ class Topology:
         return name
 
     async def bind(self, channel: AbstractChannel, queue: str, route: Route) -> None:
-        """Declare the queues of a route's dead letters; then bind a queue to its topic.
+        """Declare the queues of a route's dead letters; then bind a queue to its topic."""
+        for target, topics in self.dead_letters((route,)).items():
+            await self.declare_dead_letters(channel, topics, target)
+        await self._bind_topic(channel, queue, route)
 
-        In this order, because messages come as soon as the queue is bound. A listener on a
-        dead-letter topic gets what RabbitMQ itself dead-letters, too.
-        """
-        targets = {s.policy.dead_letter_topic_for(route.topic) for s in route.subscriptions}
-        for target in sorted(target for target in targets if target is not None):
-            await self.declare_dead_letters(channel, route.topic, target)
-        await self._bind(channel, queue, self.exchange, route.topic)
-        if (source := self.source_of(route.topic)) is not None:
-            await self._bind(channel, queue, self.dead_letter_exchange, source)
-
-    async def declare_dead_letters(self, channel: AbstractChannel, topic: str, target: str) -> None:
-        """Declare the queue of the dead-letter topic ``target`` for messages of ``topic``.
+    async def declare_dead_letters(
+        self, channel: AbstractChannel, topics: Iterable[str], target: str
+    ) -> None:
+        """Declare the queue of the dead-letter topic ``target`` for messages of ``topics``.
 
         It takes the dead letters that are published, and those that RabbitMQ itself moves.
         """
         name = await self.declare(channel, Queue(PREFIX + target))
         await self._bind(channel, name, self.exchange, target)
-        await self._bind(channel, name, self.dead_letter_exchange, topic)
+        for topic in topics:
+            await self._bind(channel, name, self.dead_letter_exchange, topic)
+
+    async def _bind_topic(self, channel: AbstractChannel, queue: str, route: Route) -> None:
+        await self._bind(channel, queue, self.exchange, route.topic)
+        if (source := self.source_of(route.topic)) is not None:
+            await self._bind(channel, queue, self.dead_letter_exchange, source)
 
     async def _bind(self, channel: AbstractChannel, queue: str, exchange: str, topic: str) -> None:
         what = f"the binding of queue {queue!r} to exchange {exchange!r} by {topic!r}"
