@@ -2,17 +2,21 @@
 
 import asyncio
 import ssl
+import struct
 from collections.abc import Iterator
 from types import ModuleType
+from unittest.mock import patch
 
 import aio_pika.exceptions
 import aiormq.exceptions
 import pamqp.exceptions
 import pytest
 from aiormq import spec
+from yarl import URL
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.errors import KINDS, Kind
+from pyfly_messaging.adapters.rabbitmq.internals import Client, Transports
 from pyfly_messaging.errors import (
     AuthenticationError,
     BrokerError,
@@ -153,3 +157,28 @@ def test_our_own_errors_pass() -> None:
 def test_kinds_are_all_used() -> None:
     """Every kind stands for something that a client can say."""
     assert set(KINDS.values()) == set(Kind)
+
+
+@pytest.mark.parametrize("cls", [RuntimeError, ValueError, ZeroDivisionError, KeyError, TypeError])
+def test_a_mistake_of_ours_is_no_error_of_the_client(cls: type[Exception]) -> None:
+    """What any code may raise passes as it is, and is not taken for a broker that is away."""
+    assert not issubclass(cls, errors.CLIENT_ERRORS)
+    with pytest.raises(cls), errors.mapped_declaring("the queue 'q'", ADDRESS):
+        raise cls("a mistake")
+
+
+@pytest.mark.parametrize("cls", [ValueError, OverflowError, struct.error])
+def test_a_name_that_no_frame_can_carry_is_refused_for_good(cls: type[Exception]) -> None:
+    """What the client refuses to encode is an error of the topology: no attempt follows."""
+    with (
+        pytest.raises(TopologyError, match="refuses the exchange 'a b'"),
+        errors.mapped_call("the exchange 'a b'", ADDRESS),
+    ):
+        raise cls("Invalid value")
+
+
+async def test_a_closed_connection_opens_no_channel() -> None:
+    """Opening a channel on a connection that is closed is an error of the client, not of ours."""
+    client = Client(URL("amqp://localhost/"), Transports(encrypted=False))
+    with patch.object(Client, "is_closed", True), pytest.raises(errors.CLIENT_ERRORS):
+        await client.channel()

@@ -250,7 +250,7 @@ class Connector:
         )
         try:
             await _greeted(client, transports, self._options.timeout or _ATTEMPT)
-        except errors.CLIENT_ERRORS as error:
+        except errors.CLIENT_ERRORS + errors.NO_FRAME as error:  # it may be no broker
             transports.abort()
             errors.reraise_if_cancelled(error)
             refusal = transports.refusal() if isinstance(error, InvalidFrameError) else None

@@ -1,6 +1,7 @@
 """The exceptions of aio-pika, aiormq and pamqp as ours: the one place that maps them.
 
 Three functions, for the three things that can fail: `connecting`, `declaring` and `publishing`.
+Exceptions that a mistake of ours raises as well are not among `CLIENT_ERRORS`.
 `KINDS` names every exception class of the clients once; a test fails when a new release brings one
 that is not in it.
 """
@@ -47,7 +48,6 @@ KINDS: dict[type[BaseException], Kind] = {
     OSError: Kind.LOST,
     EOFError: Kind.LOST,
     TimeoutError: Kind.LOST,
-    RuntimeError: Kind.LOST,  # aiormq: the connection or channel is closed
     StopAsyncIteration: Kind.LOST,  # aiormq's frame reader at the end of the stream
     asyncio.CancelledError: Kind.LOST,  # aiormq ends what waits for a broken connection with it
     asyncio.QueueEmpty: Kind.LOST,
@@ -83,14 +83,17 @@ KINDS: dict[type[BaseException], Kind] = {
     pika.QueueEmpty: Kind.LOST,
     wire.PAMQPException: Kind.UNUSABLE,
     ssl.SSLCertVerificationError: Kind.UNUSABLE,
-    # What a frame that the client cannot read ends its connection with.
-    ValueError: Kind.LOST,
-    ArithmeticError: Kind.LOST,
-    struct.error: Kind.LOST,
 }
 
 CLIENT_ERRORS = tuple(KINDS)
-"""All that a call of the client may raise."""
+"""What any call of the client may raise: errors of its own, of the network and of its end."""
+
+NO_FRAME = (ValueError, ArithmeticError, struct.error)
+"""What pamqp raises besides for bytes that are no frame, and for values that no frame can carry.
+
+Python raises these for mistakes of ours too. So they are caught around single calls of the client
+that encode or decode, and nowhere else.
+"""
 
 # RabbitMQ's reply codes for credentials that it refuses, and for a virtual host that is not there
 # or not allowed.
@@ -213,6 +216,22 @@ def describe(error: BaseException) -> str:
         return "the connection was lost"
     text = text_of(error.args[-1]) if error.args else ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def mapped_call(what: str, address: str) -> Iterator[None]:
+    """Turn an error of one call of the client inside into ours: of nothing but that call.
+
+    A name that no frame can carry is refused by the client itself, and will be each time.
+    """
+    with mapped_declaring(what, address):
+        try:
+            yield
+        except NO_FRAME as error:
+            raise TopologyError(
+                f"the client of RabbitMQ at {address} refuses {what}: {describe(error)};"
+                " change its name"
+            ) from error
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pamqp.exceptions import PAMQPException
 from pamqp.frame import FrameTypes, unmarshal
 from pamqp.header import ContentHeader
 
+from pyfly_messaging.adapters.rabbitmq.errors import NO_FRAME
 from pyfly_messaging.logs import get_logger
 
 logger = get_logger("pyfly_messaging.rabbitmq")
@@ -117,7 +118,7 @@ class FrameReader:
             return len(head) + len(rest), channel, header
         try:
             read = unmarshal(head + rest)
-        except PAMQPException as error:
+        except (PAMQPException, *NO_FRAME) as error:
             if kind != constants.FRAME_METHOD or payload[: len(_DELIVER)] != _DELIVER:
                 raise InvalidFrameError(str(error)) from error
             self._log("its routing key or its exchange")

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,17 +28,19 @@ import aiormq
 from aiormq import spec
 from aiormq.channel import Channel
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
-from aiormq.exceptions import ConnectionClosed
+from aiormq.exceptions import ConnectionClosed, InvalidFrameError
 from pamqp import constants
 from pamqp.exceptions import PAMQPException
 from pamqp.frame import unmarshal
+from pamqp.header import ContentHeader
 
 from pyfly_messaging.adapters.rabbitmq.codec import Delivery
+from pyfly_messaging.adapters.rabbitmq.errors import NO_FRAME
 from pyfly_messaging.adapters.rabbitmq.frame_repair import FRAME_HEAD, FrameReader
-from pyfly_messaging.logs import get_logger
+from pyfly_messaging.logs import get_logger, text_of
 
 if TYPE_CHECKING:
-    from aiormq.abc import DeliveredMessage
+    from aiormq.abc import AbstractChannel, DeliveredMessage
     from aiormq.connection import FrameReceiver
     from pamqp.frame import FrameTypes
     from yarl import URL
@@ -201,7 +202,7 @@ class Transports(TransportFactory):
         try:
             head = FRAME_HEAD.pack(constants.FRAME_METHOD, 0, len(self._last) - 1)
             _, _, frame = unmarshal(head + self._last)
-        except (PAMQPException, struct.error):
+        except (PAMQPException, *NO_FRAME):
             return None
         if not isinstance(frame, spec.Connection.Close):
             return None
@@ -267,6 +268,17 @@ class Client(aiormq.Connection):
         """Connect; return when channels can be opened, even if RabbitMQ takes no messages now."""
         await self.connect()
         await self.connected.wait()
+
+    async def channel(self, *args: Any, **kwargs: Any) -> AbstractChannel:
+        """Open a channel.
+
+        Raises:
+            ConnectionClosed: The connection is closed, for which aiormq 7.2 raises RuntimeError.
+
+        """
+        if self.is_closed:
+            raise ConnectionClosed(200, "the connection is closed")
+        return await super().channel(*args, **kwargs)
 
     async def _Connection__reader(self, frame_receiver: FrameReceiver) -> None:  # noqa: N802
         self._frames = FrameReader(frame_receiver.reader, self._noted)
@@ -352,8 +364,14 @@ class DeliveryChannel(Channel):
         return started.consumer_tag
 
     async def _on_deliver_frame(self, frame: spec.Basic.Deliver) -> None:
-        header: Any = await self._get_frame()
-        self._deliver(_delivery(frame, await self._read_content(frame, header)))
+        header = await self._get_frame()
+        if not isinstance(header, ContentHeader):
+            raise InvalidFrameError(f"a frame {header!r:.80} in place of a message's header")
+        try:
+            message = await self._read_content(frame, header)
+        except ValueError as error:  # another frame in place of its body
+            raise InvalidFrameError(text_of(error)) from error
+        self._deliver(_delivery(frame, message))
 
 
 async def _not_called(_: DeliveredMessage) -> None:

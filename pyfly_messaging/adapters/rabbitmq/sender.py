@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiormq import spec
-from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity
+from aiormq.exceptions import (
+    ChannelClosed,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+)
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.codec import encode
@@ -111,14 +115,19 @@ class Sender:
         assert connection is not None  # noqa: S101 - it has the channel
         if connection.blocked is not None:
             await connection.unblocked()
-        await channel.basic_publish(
-            message.value,
-            exchange=self._exchange,
-            routing_key=message.topic,
-            properties=message.properties,
-            mandatory=message.mandatory,
-            wait=False,
-        )
+        try:
+            await channel.basic_publish(
+                message.value,
+                exchange=self._exchange,
+                routing_key=message.topic,
+                properties=message.properties,
+                mandatory=message.mandatory,
+                wait=False,
+            )
+        except errors.NO_FRAME as error:
+            if channel.is_closed:  # by a frame that it could not read
+                raise ChannelInvalidStateError(errors.describe(error)) from error
+            raise errors.publishing(error, message.topic) from error
 
     async def _send_again(self, error: BaseException, channel: Channel, message: _Outgoing) -> None:
         """Decide what follows a failed attempt: the error, or another attempt."""

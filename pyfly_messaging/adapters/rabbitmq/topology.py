@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyfly_messaging.adapters.rabbitmq.errors import mapped_declaring
+from pyfly_messaging.adapters.rabbitmq.errors import mapped_call
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import TopologyError
 
@@ -138,14 +138,14 @@ class Topology:
     async def declare_exchanges(self, channel: AbstractChannel) -> None:
         """Declare the exchange and the dead-letter exchange, both durable and direct."""
         for exchange in (self.exchange, self.dead_letter_exchange):
-            with mapped_declaring(f"the exchange {exchange!r}", self.address):
+            with mapped_call(f"the exchange {exchange!r}", self.address):
                 await channel.exchange_declare(exchange, exchange_type="direct", durable=True)
 
     async def missing_exchange(self, channel: AbstractChannel) -> str | None:
         """Return the first exchange that is not there; RabbitMQ then closes the channel."""
         for exchange in (self.exchange, self.dead_letter_exchange):
             try:
-                with mapped_declaring(f"the exchange {exchange!r}", self.address):
+                with mapped_call(f"the exchange {exchange!r}", self.address):
                     await channel.exchange_declare(exchange, passive=True)
             except TopologyError:
                 return exchange
@@ -153,19 +153,19 @@ class Topology:
 
     async def consumers(self, channel: AbstractChannel, queue: str) -> int:
         """Return how many consumers a queue has, in whatever process."""
-        with mapped_declaring(f"the queue {queue!r}", self.address):
+        with mapped_call(f"the queue {queue!r}", self.address):
             declared = await channel.queue_declare(queue, passive=True)
         return declared.consumer_count or 0
 
     async def declare(self, channel: AbstractChannel, queue: Queue) -> str:
         """Declare a queue and return its name."""
         if not queue.own:
-            with mapped_declaring(f"the queue {queue.name!r}", self.address):
+            with mapped_call(f"the queue {queue.name!r}", self.address):
                 await channel.queue_declare(queue.name, durable=True, arguments=self._arguments())
             return queue.name
         # A new name each time: after a cut the old one may be there until RabbitMQ notices.
         name = f"{queue.name[:240]}.{secrets.token_hex(6)}"
-        with mapped_declaring(f"the queue {name!r}", self.address):
+        with mapped_call(f"the queue {name!r}", self.address):
             await channel.queue_declare(
                 name, exclusive=True, auto_delete=True, arguments={"x-queue-type": "classic"}
             )
@@ -196,7 +196,7 @@ class Topology:
 
     async def _bind(self, channel: AbstractChannel, queue: str, exchange: str, topic: str) -> None:
         what = f"the binding of queue {queue!r} to exchange {exchange!r} by {topic!r}"
-        with mapped_declaring(what, self.address):
+        with mapped_call(what, self.address):
             await channel.queue_bind(queue, exchange, routing_key=topic)
 
     def _arguments(self) -> dict[str, Any]:
