@@ -1,4 +1,4 @@
-"""Names, options, strays and acknowledgements of the RabbitMQ adapter, without a broker."""
+"""Names, options, unknown topics and acknowledgements of the RabbitMQ adapter, without a broker."""
 
 import inspect
 import logging
@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from pyfly_messaging import Message, RabbitSettings
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
 from pyfly_messaging.adapters.rabbitmq.options import ELSEWHERE, KNOWN, Options
-from pyfly_messaging.adapters.rabbitmq.strays import (
-    HAND_BACKS,
-    HAND_BACKS_AT_MOST,
-    Strays,
+from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT, Queue, Topology
+from pyfly_messaging.adapters.rabbitmq.unknown_topics import (
+    MAX_REQUEUES,
+    REQUEUES_ALONE,
+    UnknownTopics,
     dead_letter_topic,
     pause,
 )
-from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT, Queue, Topology
 from pyfly_messaging.delivery.ledger import Ledger
 from pyfly_messaging.errors import PublishError
 from pyfly_messaging.message import check_topic
@@ -68,7 +68,7 @@ def test_a_queue_name_that_is_too_long_is_refused() -> None:
 
 
 @given(st.text(min_size=1, max_size=300))
-def test_strays_always_have_a_dead_letter_topic(routing_key: str) -> None:
+def test_unknown_topics_always_have_a_dead_letter_topic(routing_key: str) -> None:
     """A routing key that is no topic of ours has a dead-letter topic all the same."""
     for policy in (
         ListenerPolicy(),
@@ -79,8 +79,8 @@ def test_strays_always_have_a_dead_letter_topic(routing_key: str) -> None:
         check_topic(dead_letter_topic(routing_key, policy))
 
 
-def test_strays_go_where_dead_letters_go() -> None:
-    """The dead-letter topic of the settings holds for strays too."""
+def test_unknown_topics_go_where_dead_letters_go() -> None:
+    """The dead-letter topic of the settings holds for unknown topics too."""
     policy = ListenerPolicy(dead_letter_topic="dead.{topic}")
     assert dead_letter_topic("orders", policy) == "dead.orders"
     assert dead_letter_topic("or/ders", policy) == "dead.or_ders"
@@ -108,55 +108,57 @@ def test_options_go_where_they_belong() -> None:
     assert options.socket == {"interleave": 1}
 
 
-async def test_strays_are_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_topics_are_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """Each stray is counted for itself, a topic is logged once, and the dead letter says why."""
     letters: list[tuple[Message, str]] = []
 
-    async def bury(letter: Message, topic: str) -> None:
+    async def publish(letter: Message, topic: str) -> None:
         letters.append((letter, topic))
 
-    strays = Strays(bury, ListenerPolicy())
+    unknown = UnknownTopics(publish, ListenerPolicy())
     message = Message("topic", b"1", b"k", {"a": "b"})
     with caplog.at_level(logging.WARNING):
-        assert [strays.count(message, "id", again=n > 0) for n in range(3)] == [0, 1, 2]
-        assert strays.count(message, "another id", again=True) == 0, "another message that is alike"
-        assert strays.count(message, None, again=True) == 0
-        await strays.bury(message, "group", 7)
-        await strays.bury(message, "group", 7)
+        assert [unknown.count(message, "id", again=n > 0) for n in range(3)] == [0, 1, 2]
+        assert unknown.count(message, "another id", again=True) == 0, (
+            "another message that is alike"
+        )
+        assert unknown.count(message, None, again=True) == 0
+        await unknown.dead_letter(message, "group", 7)
+        await unknown.dead_letter(message, "group", 7)
     assert caplog.text.count("no handler of this process") == 1
     assert caplog.text.count("dead-lettered to topic.dlt") == 1
     (letter, topic), _ = letters
     assert (letter.topic, letter.value, letter.key, topic) == ("topic.dlt", b"1", b"k", "topic")
     assert letter.headers["x-pyfly-original-group"] == "group"
-    assert "handed back 7 times" in letter.headers["x-pyfly-exception-message"]
+    assert "requeued 7 times" in letter.headers["x-pyfly-exception-message"]
 
 
-def test_strays_without_an_id_are_told_by_what_they_are() -> None:
+def test_unknown_topics_without_an_id_are_told_by_what_they_are() -> None:
     """Messages without an id are counted by value and key; the oldest are forgotten in time."""
-    strays = Strays(_never, ListenerPolicy())
-    assert strays.count(Message("topic", b"1"), None, again=False) == 0
-    assert strays.count(Message("topic", b"1", b"key"), None, again=False) == 0
-    assert strays.count(Message("topic", b"1"), None, again=True) == 1
+    unknown = UnknownTopics(_never, ListenerPolicy())
+    assert unknown.count(Message("topic", b"1"), None, again=False) == 0
+    assert unknown.count(Message("topic", b"1", b"key"), None, again=False) == 0
+    assert unknown.count(Message("topic", b"1"), None, again=True) == 1
     for number in range(10_000):
-        strays.count(Message("topic", str(number).encode()), None, again=False)
-    assert strays.count(Message("topic", b"1", b"key"), None, again=True) == 0
+        unknown.count(Message("topic", str(number).encode()), None, again=False)
+    assert unknown.count(Message("topic", b"1", b"key"), None, again=True) == 0
 
 
-def test_strays_are_counted_by_what_rabbitmq_says() -> None:
+def test_unknown_topics_are_counted_by_what_rabbitmq_says() -> None:
     """A message never delivered before counts as new, alike or not; another value is another."""
-    strays = Strays(_never, ListenerPolicy())
+    unknown = UnknownTopics(_never, ListenerPolicy())
     for number in range(100):
-        assert strays.count(Message("topic", str(number).encode()), "id", again=False) == 0
-    assert strays.count(Message("topic", b"1"), "id", again=True) == 1
-    assert strays.count(Message("topic", b"1"), "id", again=False) == 0
-    assert strays.count(Message("topic", b"1"), "id", again=True) == 2, "not counted from anew"
+        assert unknown.count(Message("topic", str(number).encode()), "id", again=False) == 0
+    assert unknown.count(Message("topic", b"1"), "id", again=True) == 1
+    assert unknown.count(Message("topic", b"1"), "id", again=False) == 0
+    assert unknown.count(Message("topic", b"1"), "id", again=True) == 2, "not counted from anew"
 
 
-def test_strays_wait_for_minutes_within_the_delivery_limit() -> None:
+def test_unknown_topics_wait_for_minutes_within_the_delivery_limit() -> None:
     """A stray stays half a minute when we are alone and ten minutes when not, in few deliveries."""
-    assert sum(map(pause, range(HAND_BACKS))) == 31
-    assert 500 < sum(map(pause, range(HAND_BACKS_AT_MOST))) < 700
-    assert HAND_BACKS_AT_MOST < DELIVERY_LIMIT
+    assert sum(map(pause, range(REQUEUES_ALONE))) == 31
+    assert 500 < sum(map(pause, range(MAX_REQUEUES))) < 700
+    assert MAX_REQUEUES < DELIVERY_LIMIT
 
 
 async def _never(letter: Message, topic: str) -> None:
@@ -166,11 +168,11 @@ async def _never(letter: Message, topic: str) -> None:
 async def test_a_dead_letter_that_fails_is_the_callers() -> None:
     """A stray whose dead letter is not confirmed is not settled."""
 
-    async def bury(letter: Message, topic: str) -> None:
+    async def publish(letter: Message, topic: str) -> None:
         raise PublishError("no")
 
     with pytest.raises(PublishError):
-        await Strays(bury, ListenerPolicy()).bury(Message("topic", b""), None, 5)
+        await UnknownTopics(publish, ListenerPolicy()).dead_letter(Message("topic", b""), None, 5)
 
 
 class RabbitChannel:
@@ -193,14 +195,14 @@ class RabbitChannel:
 
 @given(st.data())
 def test_only_what_is_settled_is_acknowledged(data: st.DataObject) -> None:
-    """However messages settle and strays return, nothing unsettled is acknowledged, nor twice."""
+    """However messages settle or are requeued, nothing unsettled is acknowledged, nor twice."""
     count = data.draw(st.integers(1, 12))
     channel, ledger = RabbitChannel(range(1, count + 1)), Ledger()
     ledger.take(range(1, count + 1))
-    strays = data.draw(st.sets(st.integers(1, count)))
+    unknown = data.draw(st.sets(st.integers(1, count)))
     settled: set[int] = set()
     for tag in data.draw(st.permutations(range(1, count + 1))):
-        if tag in strays:
+        if tag in unknown:
             ledger.withdraw(tag)
             channel.reject(tag)
         else:

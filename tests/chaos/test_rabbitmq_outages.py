@@ -12,7 +12,7 @@ from aiormq.abc import AbstractChannel
 
 from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
-from pyfly_messaging.adapters.rabbitmq.served import Topics
+from pyfly_messaging.adapters.rabbitmq.topic_lanes import Topics
 from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT, Topology
 from pyfly_messaging.errors import PublishError, UnroutableError
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
@@ -329,7 +329,7 @@ async def test_a_deleted_exchange_is_noticed_without_a_publish(
     rabbit: Rabbit, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deleted exchange is told once, declared again, and bound as before; health says so."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.watch._EVERY", 0.2)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumers._CHECK_EVERY", 0.2)
     topic, group, inbox, letters = rabbit.name("orders"), rabbit.name("group"), Inbox(), Inbox()
     exchange = which.format(rabbit.exchange)
     broker = rabbit.adapter()
@@ -364,7 +364,7 @@ async def test_a_binding_that_another_took_away_comes_back(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exchange that others declared again is bound again, without any publish of ours."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.watch._EVERY", 0.2)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumers._CHECK_EVERY", 0.2)
     topic, inbox = rabbit.name("orders"), Inbox()
     broker = rabbit.adapter(broadcast="instance")
     await broker.subscribe(topic, inbox)

@@ -24,8 +24,8 @@ async def rabbit(rabbitmq: RabbitCluster) -> AsyncIterator[Rabbit]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hand back after pauses that a test can wait for."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.strays._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.strays._LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._LONGEST_PAUSE", 0.4)
 
 
 async def fails(message: Message) -> None:

@@ -138,8 +138,8 @@ async def test_what_cannot_be_kept_of_an_unknown_topic(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that no handler listens to is dead-lettered as far as it can be kept, too."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.strays._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.strays._LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._LONGEST_PAUSE", 0.1)
     group, gone = rabbit.name("group"), rabbit.name("gone")
     before = rabbit.adapter()
     await before.subscribe(gone, Inbox(), group)

@@ -774,8 +774,8 @@ def test_a_broker_serves_one_event_loop_after_the_other(rabbitmq: RabbitCluster)
         await broker.start()
         publisher = broker._publisher
         # Publishes that meet at a channel that has to be opened, and at the flush of the stop.
-        assert publisher._sender._channel is not None
-        await publisher._sender._channel.close()
+        assert publisher._confirm_channel._channel is not None
+        await publisher._confirm_channel._channel.close()
         many = [asyncio.create_task(broker.publish(topic, b"v")) for _ in range(100)]
         await asyncio.sleep(0)
         if last:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.connection import Connector
-from pyfly_messaging.adapters.rabbitmq.consumers import Consumers
-from pyfly_messaging.adapters.rabbitmq.link import Link
+from pyfly_messaging.adapters.rabbitmq.consumers import Consumers, TopologyCheck
 from pyfly_messaging.adapters.rabbitmq.publisher import Publisher
-from pyfly_messaging.adapters.rabbitmq.strays import Strays
+from pyfly_messaging.adapters.rabbitmq.reconnecting_connection import ReconnectingConnection
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
-from pyfly_messaging.adapters.rabbitmq.watch import Watch
+from pyfly_messaging.adapters.rabbitmq.unknown_topics import UnknownTopics
 from pyfly_messaging.delivery.dead_letter import ORIGINAL_TOPIC
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle
@@ -96,10 +95,10 @@ class RabbitMQAdapter:
         self._timeouts = timeouts or Timeouts()
         self._policy = policy or ListenerPolicy()
         self._connector = Connector(settings)
-        self._publishing = Link(self._connector, "publishing")
-        self._consuming = Link(self._connector, "consuming")
+        self._publishing = ReconnectingConnection(self._connector, "publishing")
+        self._consuming = ReconnectingConnection(self._connector, "consuming")
         self._topology = Topology(settings, self._policy)
-        self._watch = Watch(self._check)
+        self._watch = TopologyCheck(self._check)
         self._listened: set[str] = set()
         self._publisher = Publisher(
             self._publishing,
@@ -107,17 +106,17 @@ class RabbitMQAdapter:
             self._timeouts.publish,
             mandatory=settings.unroutable == "raise",
             listened=self._listened,
-            on_unbound=self._watch.nudge,
+            on_unbound=self._watch.wake,
         )
         self._registry = Registry(self._publish_dead_letter)
         self._lifecycle = Lifecycle(self._open, self._close)
-        strays = Strays(self._bury, self._policy)
+        unknown_topics = UnknownTopics(self._bury, self._policy)
         self._consumers = Consumers(
             self._consuming,
             self._topology,
-            strays,
+            unknown_topics,
             prefetch=settings.prefetch,
-            patience=self._timeouts.shutdown,
+            grace_period=self._timeouts.shutdown,
         )
 
     async def publish(
@@ -278,7 +277,7 @@ class RabbitMQAdapter:
     def _unreachable(self) -> BrokerUnavailableError:
         links = (self._consuming, self._publishing)
         failures = [link.failure for link in links if link.failure is not None]
-        reasons = [why for c in self._consumers if (why := c.standing.last_error) is not None]
+        reasons = [why for c in self._consumers if (why := c.state.last_error) is not None]
         if failures:
             reason = errors.describe(failures[0].__cause__ or failures[0])
         else:

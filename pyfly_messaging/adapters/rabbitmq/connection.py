@@ -32,7 +32,7 @@ logger = get_logger("pyfly_messaging.rabbitmq")
 
 T = TypeVar("T")
 
-# The client's loggers: the one repeats for each attempt what `link` tells of it, the other shows
+# The client's loggers: the one repeats for each attempt what we log of it, the other shows
 # frames as they came, whatever others have put in them.
 _NOISY = ("aiormq.connection", "aiormq.channel")
 # Seconds for one attempt to connect, and for one question to the broker (declare, bind, consume).
@@ -66,7 +66,7 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has noticed that it is lost."""
+        """Whether it is open, as far as is known."""
         return not self._client.is_closed
 
     @property
@@ -173,7 +173,7 @@ class Connection:
         """Have ``call`` called with the cause when the connection is closed or lost."""
         self._client.closing.add_done_callback(lambda closing: call(_cause(closing)))
 
-    async def farewell(self, step: Coroutine[Any, Any, None], timeout: float) -> None:
+    async def last_step(self, step: Coroutine[Any, Any, None], timeout: float) -> None:
         """Do a last step, for ``timeout`` seconds at most; its failure does not matter any more.
 
         The client can wait even for its own cancellation as long as the broker reads nothing; such
@@ -290,7 +290,7 @@ async def _greeted(client: Client, transports: Transports, timeout: float) -> No
             greeting.cancel()
             await asyncio.wait((greeting, _closing(client)), timeout=_ABORT)
             if greeting.done() and not greeting.cancelled():
-                greeting.exception()  # nobody asks for it any more
+                greeting.exception()  # so that asyncio does not report it
     if not answered:
         raise TimeoutError(f"no answer within {timeout:g} s")
     greeting.result()

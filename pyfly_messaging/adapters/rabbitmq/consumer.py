@@ -7,9 +7,9 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq import errors
-from pyfly_messaging.adapters.rabbitmq.served import Topics
+from pyfly_messaging.adapters.rabbitmq.consumer_state import QueueState
 from pyfly_messaging.adapters.rabbitmq.session import Session
-from pyfly_messaging.adapters.rabbitmq.standing import Standing
+from pyfly_messaging.adapters.rabbitmq.topic_lanes import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
@@ -17,54 +17,54 @@ from pyfly_messaging.health import ConsumerHealth
 
 if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.connection import Connection
-    from pyfly_messaging.adapters.rabbitmq.link import Link
-    from pyfly_messaging.adapters.rabbitmq.strays import Strays
+    from pyfly_messaging.adapters.rabbitmq.reconnecting_connection import ReconnectingConnection
     from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
+    from pyfly_messaging.adapters.rabbitmq.unknown_topics import UnknownTopics
 
 # Between the end of a session and the next try. It grows while sessions end without having settled
 # anything, so that a message that brings its channel down does not do so in a hot loop. Seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
-# For the farewell of a session that is over. Seconds.
-_FAREWELL = 5.0
+# For the end of a session that is over. Seconds.
+_CLOSE_TIMEOUT = 5.0
 
 
 class QueueConsumer:
     """Consumes one queue for all its routes, whatever happens to its channel.
 
     When a session is over, the next one begins at once. Only the topics whose handlers still run
-    wait for these (see `Served`).
+    wait for these (see `TopicLanes`).
 
     Args:
-        link: The connection that all consumers share.
+        reconnecting: The connection that all consumers share.
         topology: Declares the queue.
         queue: The queue.
-        strays: What to do with topics that nobody here listens to.
+        unknown_topics: What to do with topics that no handler here listens to.
         prefetch: Messages that may be unacknowledged, unless the concurrency is higher.
-        patience: Seconds for a handler whose session is over.
+        grace_period: Seconds for a handler whose session is over.
 
     Attributes:
         queue: The queue.
-        standing: Whether it is consumed.
+        state: Whether it is consumed.
 
     """
 
     def __init__(
         self,
-        link: Link,
+        reconnecting: ReconnectingConnection,
         topology: Topology,
         queue: Queue,
-        strays: Strays,
+        unknown_topics: UnknownTopics,
         *,
         prefetch: int,
-        patience: float,
+        grace_period: float,
     ) -> None:
         self.queue = queue
-        self.standing = Standing(queue.name)
-        self._link = link
+        self.state = QueueState(queue.name)
+        self._reconnecting = reconnecting
         self._topology = topology
-        self._strays = strays
+        self._unknown_topics = unknown_topics
         self._least_prefetch = prefetch
-        self._patience = patience
+        self._grace_period = grace_period
         self._topics = self._no_topics()
         self._routes: list[Route] = []
         self._declared: tuple[Connection, tuple[Route, ...]] | None = None  # for the first session
@@ -116,7 +116,7 @@ class QueueConsumer:
             BrokerError: It was refused, or the connection was lost.
 
         """
-        connection, routes = await self._link.connection(), self.routes
+        connection, routes = await self._reconnecting.connection(), self.routes
         if not self.queue.own:
             await connection.declare(
                 lambda channel: self._topology.declare_bound(channel, self.queue, routes)
@@ -131,12 +131,12 @@ class QueueConsumer:
             NotStartedError: It was closed meanwhile.
 
         """
-        self.standing.begin()
+        self.state.begin()
         self._topics = self._no_topics()
         self._supervisor = asyncio.create_task(
             self._supervise(), name=f"pyfly rabbitmq consumer {self.queue.name}"
         )
-        await self.standing.session()
+        await self.state.session()
 
     async def extend(self, route: Route) -> None:
         """Consume for a route that was added, or for one more handler of it.
@@ -146,7 +146,7 @@ class QueueConsumer:
 
         """
         while True:
-            session = await self.standing.session()
+            session = await self.state.session()
             try:
                 await session.extend(route, self._prefetch())
             except BrokerUnavailableError:
@@ -157,7 +157,7 @@ class QueueConsumer:
 
     def halt(self) -> None:
         """Begin nothing more, neither handlers nor sessions."""
-        self.standing.halt()
+        self.state.halt()
         if self._supervisor is not None:
             self._supervisor.cancel()
         self._topics.close()
@@ -180,13 +180,13 @@ class QueueConsumer:
             BrokerError: It was refused, or the connection was lost.
 
         """
-        if (session := self.standing.current) is None:
+        if (session := self.state.current) is None:
             return  # the next session binds
         await session.bind(tuple(self._routes))
-        self.standing.bound()
+        self.state.bound()
 
     async def close(self, timeout: float) -> None:
-        """Acknowledge what is settled, hand back the rest, and forget the session."""
+        """Acknowledge what is settled, requeue the rest, and forget the session."""
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait((self._supervisor,))
@@ -202,7 +202,7 @@ class QueueConsumer:
                 name=route.name,
                 topic=route.topic,
                 group=route.group,
-                state=self.standing.state,
+                state=self.state.name,
                 assigned=self._assigned,
                 in_flight=self._topics.in_flight(route),
                 error=self._error,
@@ -212,14 +212,14 @@ class QueueConsumer:
 
     @property
     def _error(self) -> str | None:
-        failure = self._link.failure
-        if self.standing.state == "reconnecting" and failure is not None:
+        failure = self._reconnecting.failure
+        if self.state.name == "reconnecting" and failure is not None:
             return errors.describe(failure.__cause__ or failure)
-        return self.standing.last_error
+        return self.state.last_error
 
     @property
     def _assigned(self) -> tuple[str, ...]:
-        if self._session is None or self.standing.state != "running":
+        if self._session is None or self.state.name != "running":
             return ()
         return (self._session.queue,)
 
@@ -229,15 +229,15 @@ class QueueConsumer:
     async def _supervise(self) -> None:
         """Have a session, and after its end the next one."""
         pause, first = _FIRST_PAUSE, True
-        while self.standing.state != "stopped":
+        while self.state.name != "stopped":
             try:
                 settled = await self._consume()
                 first = False
             except Exception as error:  # noqa: BLE001 - whatever it is, the consumer goes on
                 if first and isinstance(error, BrokerError) and errors.is_final(error):
-                    self.standing.refuse(error)
+                    self.state.refuse(error)
                     return
-                self.standing.interrupted(error)
+                self.state.interrupted(error)
                 settled = 0
             if settled:
                 pause = _FIRST_PAUSE
@@ -246,33 +246,33 @@ class QueueConsumer:
 
     async def _consume(self) -> int:
         """Consume until a session is over; return how many messages it settled."""
-        connection = await self._link.connection()
+        connection = await self._reconnecting.connection()
         declared, self._declared = self._declared == (connection, self.routes), None
         session = self._session = Session(
             connection,
             self._topology,
             self.queue,
             self._topics,
-            strays=self._strays,
-            on_over=self.standing.interrupted,
+            unknown_topics=self._unknown_topics,
+            on_over=self.state.interrupted,
         )
         try:
             await session.open(self.routes, self._prefetch(), declared=declared)
         except Exception:
             await self._end(session)
             raise
-        self.standing.consumes(session)
+        self.state.consumes(session)
         await session.over
         await self._end(session)
         return session.settled
 
     async def _end(self, session: Session) -> None:
         self._topics.abandon()
-        await session.close(_FAREWELL)
+        await session.close(_CLOSE_TIMEOUT)
         self._session = None
 
     def _no_topics(self) -> Topics:
-        return Topics(self._idle, self._patience, self._topology.source_of)
+        return Topics(self._idle, self._grace_period, self._topology.source_of)
 
     def _idle(self) -> None:
         if self._session is not None:

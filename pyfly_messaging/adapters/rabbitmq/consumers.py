@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.consumer import QueueConsumer
-from pyfly_messaging.adapters.rabbitmq.link import Link
-from pyfly_messaging.adapters.rabbitmq.strays import Strays
+from pyfly_messaging.adapters.rabbitmq.reconnecting_connection import ReconnectingConnection
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
+from pyfly_messaging.adapters.rabbitmq.unknown_topics import UnknownTopics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
@@ -25,38 +25,40 @@ logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Channels that declare at the same time during a start.
 _AT_ONCE = 16
+# Between two checks of the topology, and when something is missing. Seconds.
+_CHECK_EVERY, _CHECK_SOON = 15.0, 1.0
 # Before another try to declare a queue. Seconds.
 _PAUSE = 0.2
-# For the farewell of a consumer that could not be started. Seconds.
-_FAREWELL = 5.0
+# For the end of a consumer that could not be started. Seconds.
+_CLOSE_TIMEOUT = 5.0
 
 
 class Consumers:
     """One consumer for each queue; a queue carries the topics of all its routes.
 
     Args:
-        link: The connection that they share.
+        reconnecting: The connection that they share.
         topology: Names and declares the queues.
-        strays: What to do with topics that nobody here listens to.
+        unknown_topics: What to do with topics that no handler here listens to.
         prefetch: Messages that a consumer may hold unacknowledged.
-        patience: Seconds for a handler whose channel has ended.
+        grace_period: Seconds for a handler whose channel has ended.
 
     """
 
     def __init__(
         self,
-        link: Link,
+        reconnecting: ReconnectingConnection,
         topology: Topology,
-        strays: Strays,
+        unknown_topics: UnknownTopics,
         *,
         prefetch: int,
-        patience: float,
+        grace_period: float,
     ) -> None:
-        self._link = link
+        self._reconnecting = reconnecting
         self._topology = topology
-        self._strays = strays
+        self._unknown_topics = unknown_topics
         self._prefetch = prefetch
-        self._patience = patience
+        self._grace_period = grace_period
         self._by_queue: dict[str, QueueConsumer] = {}
         self._started = False
         self._declaring = asyncio.Semaphore(_AT_ONCE)
@@ -80,12 +82,12 @@ class Consumers:
                 await consumer.extend(route)
             return
         consumer = QueueConsumer(
-            self._link,
+            self._reconnecting,
             self._topology,
             queue,
-            self._strays,
+            self._unknown_topics,
             prefetch=self._prefetch,
-            patience=self._patience,
+            grace_period=self._grace_period,
         )
         consumer.add(route)
         self._by_queue[queue.name] = consumer
@@ -99,7 +101,7 @@ class Consumers:
             if consumer.is_idle and self._by_queue.get(name) is consumer:
                 del self._by_queue[name]
                 consumer.halt()
-                await consumer.close(_FAREWELL)
+                await consumer.close(_CLOSE_TIMEOUT)
 
     async def start(self) -> None:
         """Declare all queues, then consume them all; return when RabbitMQ says that it does.
@@ -130,7 +132,7 @@ class Consumers:
         self, declare: Callable[[AbstractChannel], Coroutine[Any, Any, None]]
     ) -> Callable[[], Coroutine[Any, Any, None]]:
         async def declared() -> None:
-            connection = await self._link.connection()
+            connection = await self._reconnecting.connection()
             await connection.declare(declare)
 
         return declared
@@ -150,22 +152,22 @@ class Consumers:
                 if errors.is_final(error):
                     raise
                 for consumer in self:
-                    consumer.standing.last_error = str(error)
+                    consumer.state.last_error = str(error)
             else:
                 return
             await asyncio.sleep(_PAUSE)
 
     async def check(self) -> bool:
-        """See that what is published comes here; declare again what somebody deleted.
+        """See that what is published comes here; declare again what was deleted.
 
         A binding that is not there cannot be asked for, so each is declared. An exchange that is
         not there can, and until it is declared health says so.
 
-        Returns:
+        Requeue:
             Whether all is as it should be now.
 
         """
-        connection = self._link.current
+        connection = self._reconnecting.current
         if connection is None or not self._by_queue:
             return True
         missing = await connection.declare(self._topology.missing_exchange)
@@ -173,7 +175,7 @@ class Consumers:
         if missing is not None:
             logger.warning("RabbitMQ: %s; it is declared again, with its bindings", why)
             for consumer in self:
-                consumer.standing.unbound(why)
+                consumer.state.unbound(why)
         return all([await self._bind(consumer) for consumer in self])
 
     async def _bind(self, consumer: QueueConsumer) -> bool:
@@ -182,14 +184,14 @@ class Consumers:
         except BrokerUnavailableError:
             return True  # which its supervisor sees to
         except BrokerError as error:
-            if consumer.standing.last_error != str(error):
+            if consumer.state.last_error != str(error):
                 logger.warning("RabbitMQ: queue %s: %s", consumer.queue.name, error)
-            consumer.standing.last_error = str(error)
+            consumer.state.last_error = str(error)
             return False
         return True
 
     async def stop(
-        self, handlers: Deadline, farewell: float, caller: asyncio.Task[Any] | None
+        self, handlers: Deadline, timeout: float, caller: asyncio.Task[Any] | None
     ) -> None:
         """Begin nothing more, and let running handlers finish until their deadline, all at once.
 
@@ -198,16 +200,73 @@ class Consumers:
         self._started = False
         for consumer in self:
             consumer.halt()
-        await asyncio.gather(*(consumer.cancel(farewell) for consumer in self))
+        await asyncio.gather(*(consumer.cancel(timeout) for consumer in self))
         await asyncio.gather(*(consumer.drain(handlers, caller) for consumer in self))
 
-    async def close(self, farewell: float) -> None:
-        """Acknowledge what is settled, and hand back the rest."""
-        await asyncio.gather(*(consumer.close(farewell) for consumer in self))
+    async def close(self, timeout: float) -> None:
+        """Acknowledge what is settled, and requeue the rest."""
+        await asyncio.gather(*(consumer.close(timeout) for consumer in self))
 
     def health(self) -> tuple[ConsumerHealth, ...]:
         """Return the health of each route."""
         return tuple(health for consumer in self for health in consumer.health())
+
+
+class TopologyCheck:
+    """Calls ``check`` every quarter of a minute, and soon when there is a reason to.
+
+    RabbitMQ does not report that an exchange or a binding was deleted: the queue is only empty.
+
+    Args:
+        check: Returns whether all was well.
+
+    """
+
+    def __init__(self, check: Callable[[], Awaitable[bool]]) -> None:
+        self._check = check
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to check."""
+        self._woken = asyncio.Event()  # the one before may be another event loop's
+        self._task = asyncio.create_task(self._run(), name="pyfly rabbitmq topology check")
+
+    def wake(self) -> None:
+        """Check now, but not more than once a second."""
+        self._woken.set()
+
+    def halt(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def halted(self, timeout: float) -> None:
+        """Wait for the end, for ``timeout`` seconds at most."""
+        task, self._task = self._task, None
+        if task is not None:
+            await asyncio.wait((task,), timeout=timeout)
+
+    async def _run(self) -> None:
+        pause = _CHECK_EVERY
+        while True:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            pause = _CHECK_EVERY if await self._checked() else _CHECK_SOON
+            await asyncio.sleep(_CHECK_SOON)
+
+    async def _checked(self) -> bool:
+        try:
+            return await self._check()
+        except BrokerError as error:
+            logger.debug("RabbitMQ: %s", error)  # which the connection logs
+        except Exception:  # an error that is not mapped must not end all checks
+            logger.exception("RabbitMQ: the check of the topology failed")
+        return True
 
 
 async def _together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

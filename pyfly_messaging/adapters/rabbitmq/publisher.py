@@ -7,8 +7,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.codec import fitting, without_value
-from pyfly_messaging.adapters.rabbitmq.link import Link
-from pyfly_messaging.adapters.rabbitmq.sender import Sender
+from pyfly_messaging.adapters.rabbitmq.confirm_channel import ConfirmChannel
+from pyfly_messaging.adapters.rabbitmq.reconnecting_connection import ReconnectingConnection
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.expiry import Expiry
@@ -30,7 +30,7 @@ class Publisher:
     not missing.
 
     Args:
-        link: The connection to publish on.
+        reconnecting: The connection to publish on.
         topology: Declares the exchange.
         timeout: Seconds by which a publish is confirmed or raises.
         mandatory: Whether a message that no queue takes is an error.
@@ -41,7 +41,7 @@ class Publisher:
 
     def __init__(
         self,
-        link: Link,
+        reconnecting: ReconnectingConnection,
         topology: Topology,
         timeout: float,
         *,
@@ -49,7 +49,7 @@ class Publisher:
         listened: Container[str],
         on_unbound: Callable[[], None],
     ) -> None:
-        self._link = link
+        self._reconnecting = reconnecting
         self._topology = topology
         self._timeout = timeout
         self._mandatory = mandatory
@@ -62,7 +62,7 @@ class Publisher:
     def _set_up(self) -> None:
         """Have what belongs to one event loop: a broker may be started again on another."""
         self._limit = Expiry(self._timeout)
-        self._sender = Sender(self._link, self._topology, self._on_unbound)
+        self._confirm_channel = ConfirmChannel(self._reconnecting, self._topology, self._on_unbound)
         self._idle: asyncio.Future[None] | None = None
         self._late_at: float | None = None
 
@@ -75,13 +75,13 @@ class Publisher:
 
         """
         self._set_up()
-        await self._sender.open()
+        await self._confirm_channel.open()
         self._started = True
 
     @property
     def is_open(self) -> bool:
         """Whether a publish can reach RabbitMQ now, as far as one can know."""
-        connection = self._link.current
+        connection = self._reconnecting.current
         if not self._started or connection is None or connection.blocked is not None:
             return False
         return self._late_at is None or connection.heard_of_since(self._late_at)
@@ -140,7 +140,7 @@ class Publisher:
             await self._publish_letter(without_value(letter))
 
     async def _publish_letter(self, letter: Message) -> None:
-        kept = fitting(letter, self._sender.room_for_headers)
+        kept = fitting(letter, self._confirm_channel.room_for_headers)
         await self._publish(
             kept.topic, kept.value, kept.key, kept.headers, mandatory=True, limit=self._limit
         )
@@ -176,7 +176,7 @@ class Publisher:
         key: bytes | None,
         headers: Mapping[str, str] | None,
     ) -> None:
-        # A topic of our own that no queue takes has lost its binding, which nobody else tells.
+        # A topic of our own that no queue takes has lost its binding: RabbitMQ does not report it.
         mandatory = self._mandatory or topic in self._listened
         try:
             await self._publish(topic, value, key, headers, mandatory=mandatory, limit=limit)
@@ -201,7 +201,7 @@ class Publisher:
         self._in_flight += 1
         try:
             with limit:
-                await self._sender.send(topic, value, key, headers, mandatory=mandatory)
+                await self._confirm_channel.send(topic, value, key, headers, mandatory=mandatory)
         except TimeoutError as error:
             self._late_at = asyncio.get_running_loop().time()
             raise self._late(topic) from error
@@ -211,7 +211,7 @@ class Publisher:
                 self._idle.set_result(None)
 
     def _late(self, topic: str) -> PublishError:
-        failure, connection = self._link.failure, self._link.current
+        failure, connection = self._reconnecting.failure, self._reconnecting.current
         why = f"; there is no connection: {failure}" if failure is not None else ""
         if connection is not None and connection.blocked is not None:
             why = f"; RabbitMQ takes no messages now: {connection.blocked}"

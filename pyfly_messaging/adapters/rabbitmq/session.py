@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from pyfly_messaging.adapters.rabbitmq.acknowledgements import Acknowledgements
 from pyfly_messaging.adapters.rabbitmq.codec import decode
 from pyfly_messaging.adapters.rabbitmq.errors import describe
-from pyfly_messaging.adapters.rabbitmq.receipts import Receipts
-from pyfly_messaging.adapters.rabbitmq.returns import Returns
+from pyfly_messaging.adapters.rabbitmq.unknown_topics import Requeue
 from pyfly_messaging.delivery.dead_letter import ORIGINAL_TOPIC
 from pyfly_messaging.logs import get_logger
 from pyfly_messaging.message import Message, derived
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.codec import Delivery
     from pyfly_messaging.adapters.rabbitmq.connection import Connection
     from pyfly_messaging.adapters.rabbitmq.internals import DeliveryChannel
-    from pyfly_messaging.adapters.rabbitmq.served import Topics
-    from pyfly_messaging.adapters.rabbitmq.strays import Strays
+    from pyfly_messaging.adapters.rabbitmq.topic_lanes import Topics
     from pyfly_messaging.adapters.rabbitmq.topology import Queue, Topology
+    from pyfly_messaging.adapters.rabbitmq.unknown_topics import UnknownTopics
     from pyfly_messaging.delivery.routing import Route
 
 logger = get_logger("pyfly_messaging.rabbitmq")
@@ -40,7 +40,7 @@ class Session:
         topology: Declares the queue.
         queue: The queue.
         topics: What it is consumed for; they outlive the session.
-        strays: What to do with topics that nobody here listens to.
+        unknown_topics: What to do with topics that no handler here listens to.
         on_over: Called with the cause when no more arrives.
 
     Attributes:
@@ -56,7 +56,7 @@ class Session:
         queue: Queue,
         topics: Topics,
         *,
-        strays: Strays,
+        unknown_topics: UnknownTopics,
         on_over: Callable[[BaseException | None], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -66,12 +66,12 @@ class Session:
         self._topology = topology
         self._declared = queue
         self._topics = topics
-        self._strays = strays
+        self._unknown_topics = unknown_topics
         self._on_over = on_over
         self._prefetch = 0
         self._channel: DeliveryChannel | None = None
-        self._receipts: Receipts | None = None
-        self._returns: Returns | None = None
+        self._acknowledgements: Acknowledgements | None = None
+        self._requeue: Requeue | None = None
         self._tag = ""
         self._arrived: list[Delivery] = []
         self._halted = False
@@ -79,7 +79,7 @@ class Session:
     @property
     def settled(self) -> int:
         """How many messages were settled."""
-        return 0 if self._receipts is None else self._receipts.settled
+        return 0 if self._acknowledgements is None else self._acknowledgements.settled
 
     async def open(self, routes: Iterable[Route], prefetch: int, *, declared: bool = False) -> None:
         """Declare the queue and consume; return when RabbitMQ says that the consumer is there.
@@ -105,15 +105,17 @@ class Session:
             )
         for route in routes:
             if route.subscriptions:  # the last one may have been taken back meanwhile
-                self._topics.serve(route)
+                self._topics.add(route)
         self._prefetch = prefetch
         self._channel = await self._connection.delivery_channel(self._arrive, prefetch)
         self._channel.closing.add_done_callback(self._closed)
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        self._receipts = Receipts(self._channel, prefetch, name=self.queue, on_loss=self._end)
-        self._returns = Returns(
-            self._strays,
-            self._receipts,
+        self._acknowledgements = Acknowledgements(
+            self._channel, prefetch, name=self.queue, on_loss=self._end
+        )
+        self._requeue = Requeue(
+            self._unknown_topics,
+            self._acknowledgements,
             self._consumers,
             self._topics.tell_idle,
             counted=self._topology.counts_deliveries(self._declared),
@@ -129,17 +131,17 @@ class Session:
             BrokerError: It was refused, or the connection was lost.
 
         """
-        if route.topic not in self._topics.served:
-            self._topics.serve(route)  # before the first message comes
+        if route.topic not in self._topics.lanes:
+            self._topics.add(route)  # before the first message comes
         await self._connection.step(self._make_room(prefetch))
         await self._bind((route,))
-        self._topics.serve(route)
+        self._topics.add(route)
 
     async def forget(self, route: Route) -> None:
         """Take out a route that `extend` failed for; what it has in work goes back."""
         for tag in await self._topics.forget(route):
-            if self._receipts is not None:
-                await self._receipts.hand_back(tag)
+            if self._acknowledgements is not None:
+                await self._acknowledgements.requeue(tag)
 
     async def bind(self, routes: Iterable[Route]) -> None:
         """Declare exchanges, dead letters and bindings again, wherever some were deleted.
@@ -152,32 +154,32 @@ class Session:
 
     def idle(self) -> None:
         """Note that nothing is in work: what is settled need not wait for more."""
-        if self._receipts is not None:
-            self._receipts.idle()
+        if self._acknowledgements is not None:
+            self._acknowledgements.idle()
 
     async def cancel(self, timeout: float) -> None:
         """Let nothing more arrive."""
         channel = self._channel
         if channel is not None and not channel.is_closed:
-            await self._connection.farewell(self._cancel(channel), timeout)
+            await self._connection.last_step(self._cancel(channel), timeout)
 
     def halt(self) -> None:
-        """Take nothing more, and return no strays any more."""
+        """Take nothing more, and requeue nothing more."""
         self._halted = True
-        if self._returns is not None:
-            self._returns.halt()
+        if self._requeue is not None:
+            self._requeue.halt()
 
     async def close(self, timeout: float) -> None:
-        """Acknowledge what is settled, hand the rest back, and close the channel."""
+        """Acknowledge what is settled, requeue the rest, and close the channel."""
         self.halt()
-        channel, receipts = self._channel, self._receipts
-        if self._returns is not None:
-            await self._returns.halted()
-        if channel is None or receipts is None:
+        channel, acknowledgements = self._channel, self._acknowledgements
+        if self._requeue is not None:
+            await self._requeue.halted()
+        if channel is None or acknowledgements is None:
             return
-        await receipts.stop()
+        await acknowledgements.stop()
         if not channel.is_closed:
-            await self._connection.farewell(self._leave(channel, receipts), timeout)
+            await self._connection.last_step(self._leave(channel, acknowledgements), timeout)
 
     async def _make_room(self, prefetch: int) -> None:
         channel = self._channel
@@ -209,20 +211,20 @@ class Session:
         self._arrived.append(delivery)
 
     def _hand_over(self) -> None:
-        """Give what arrived to the lanes; what nobody takes returns with the channel."""
+        """Give what arrived to the lanes; what is not taken returns with the channel."""
         arrived, self._arrived = self._arrived, []
-        if self._receipts is None or self._halted or self.over.done():
+        if self._acknowledgements is None or self._halted or self.over.done():
             return
         try:
-            self._sort(arrived, self._receipts)
-        except Exception as error:  # noqa: BLE001 - without an end nobody would ever return them
+            self._sort(arrived, self._acknowledgements)
+        except Exception as error:  # noqa: BLE001 - without an end they would never return
             self._end(error)
 
-    def _sort(self, arrived: list[Delivery], receipts: Receipts) -> None:
-        receipts.expect([delivery.tag for delivery in arrived])
+    def _sort(self, arrived: list[Delivery], acknowledgements: Acknowledgements) -> None:
+        acknowledgements.expect([delivery.tag for delivery in arrived])
         # Where the routing key is not the topic: the default exchange, and that of dead letters.
         others = ("", self._topology.dead_letter_exchange)
-        served = self._topics.served
+        lanes = self._topics.lanes
         batches: dict[str, tuple[list[Message], list[int]]] = {}
         for delivery in arrived:
             try:
@@ -231,10 +233,10 @@ class Session:
                 self._unreadable(delivery, error)
                 continue
             topic = delivery.routing_key
-            if topic not in served or delivery.exchange in others:
+            if topic not in lanes or delivery.exchange in others:
                 topic = self._topic_of(delivery)
                 message = _moved(message, topic, by_broker=bool(delivery.exchange))
-                if topic not in served:
+                if topic not in lanes:
                     self._return(message, delivery)
                     continue
             batch = batches.get(topic)
@@ -243,7 +245,7 @@ class Session:
             batch[0].append(message)
             batch[1].append(delivery.tag)
         for topic, (messages, tags) in batches.items():
-            self._topics.submit(topic, messages, tags, receipts.settle)
+            self._topics.submit(topic, messages, tags, acknowledgements.settle)
 
     def _topic_of(self, delivery: Delivery) -> str:
         """Return the topic of a delivery.
@@ -253,7 +255,7 @@ class Session:
         routing key. What came through the default exchange was put into this very queue, by a
         shovel or an operator: the header of a dead letter may choose among the queue's topics then.
         """
-        topic, served = delivery.routing_key, self._topics.served
+        topic, lanes = delivery.routing_key, self._topics.lanes
         if delivery.exchange == self._topology.dead_letter_exchange:
             of_dead_letters = self._topics.of_dead_letters(topic)
             if of_dead_letters is not None:
@@ -262,32 +264,32 @@ class Session:
             return topic
         else:
             original = (delivery.headers or {}).get(ORIGINAL_TOPIC)
-            if isinstance(original, str) and original in served:
+            if isinstance(original, str) and original in lanes:
                 return original
-        if topic not in served and len(served) == 1:
-            return next(iter(served))
+        if topic not in lanes and len(lanes) == 1:
+            return next(iter(lanes))
         return topic
 
     def _return(self, message: Message, delivery: Delivery) -> None:
-        if self._returns is not None:
-            self._returns.take(message, delivery, self._topics.group)
+        if self._requeue is not None:
+            self._requeue.take(message, delivery, self._topics.group)
 
     def _unreadable(self, delivery: Delivery, error: Exception) -> None:
         logger.error(
             "RabbitMQ: a message of queue %s cannot be decoded: %s", self.queue, describe(error)
         )
-        if self._returns is not None:
-            self._returns.unreadable(delivery, self._topics.group, error)
+        if self._requeue is not None:
+            self._requeue.unreadable(delivery, self._topics.group, error)
 
     async def _cancel(self, channel: DeliveryChannel) -> None:
         tag, self._tag = self._tag, ""
         if tag:
             await channel.basic_cancel(tag)
 
-    async def _leave(self, channel: DeliveryChannel, receipts: Receipts) -> None:
-        # A consumer that is still there would be given at once what is handed back.
+    async def _leave(self, channel: DeliveryChannel, acknowledgements: Acknowledgements) -> None:
+        # A consumer that is still there would be given at once what is requeued.
         await self._cancel(channel)
-        await receipts.flush(wait=True)
+        await acknowledgements.flush(wait=True)
         # A channel's end counts as a delivery in RabbitMQ, an explicit return from 4.3 on does not.
         await channel.basic_nack(0, multiple=True, requeue=True)
         await channel.close()

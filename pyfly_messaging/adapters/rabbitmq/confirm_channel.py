@@ -18,7 +18,7 @@ from aiormq.exceptions import (
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.codec import encode
-from pyfly_messaging.adapters.rabbitmq.link import Link
+from pyfly_messaging.adapters.rabbitmq.reconnecting_connection import ReconnectingConnection
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
 from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
 from pyfly_messaging.logs import get_logger
@@ -32,8 +32,8 @@ logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Before the next try to open a channel on a connection that could be made. Seconds.
 _PAUSE = 0.1
-# For a channel that served a single message to close. Seconds.
-_FAREWELL = 5.0
+# For a channel that carried a single message to close. Seconds.
+_CLOSE_TIMEOUT = 5.0
 
 
 @dataclass(slots=True)
@@ -46,13 +46,13 @@ class _Outgoing:
     mandatory: bool
 
 
-class Sender:
+class ConfirmChannel:
     """Sends messages, for as long as it takes until each is confirmed or refused.
 
     What was under way when the connection broke is sent again. It serves one event loop.
 
     Args:
-        link: The connection to send on.
+        reconnecting: The connection to send on.
         topology: Declares the exchange.
         on_no_exchange: Called when the exchange is gone.
 
@@ -61,9 +61,14 @@ class Sender:
 
     """
 
-    def __init__(self, link: Link, topology: Topology, on_no_exchange: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        reconnecting: ReconnectingConnection,
+        topology: Topology,
+        on_no_exchange: Callable[[], None],
+    ) -> None:
         self.room_for_headers = 0
-        self._link = link
+        self._reconnecting = reconnecting
         self._topology = topology
         self._exchange = topology.exchange
         self._on_no_exchange = on_no_exchange
@@ -169,7 +174,7 @@ class Sender:
                     return
                 finally:
                     if not channel.is_closed and self._connection is not None:
-                        await self._connection.farewell(channel.close(), _FAREWELL)
+                        await self._connection.last_step(channel.close(), _CLOSE_TIMEOUT)
 
     async def _opened(self, topic: str, *, alone: bool = False) -> Channel:
         """Return an open channel as soon as there is one.
@@ -200,7 +205,7 @@ class Sender:
             await asyncio.sleep(_PAUSE)
 
     async def _open(self) -> Channel:
-        connection = await self._link.connection()
+        connection = await self._reconnecting.connection()
         await connection.declare(self._topology.declare_exchanges)
         self.room_for_headers = connection.room_for_headers
         self._connection = connection

@@ -28,8 +28,8 @@ async def rabbit(rabbitmq: RabbitCluster) -> AsyncIterator[Rabbit]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hand back after pauses that a test can wait for."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.strays._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.strays._LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._LONGEST_PAUSE", 0.4)
 
 
 async def test_an_unknown_topic_is_handed_to_a_process_that_knows_it(rabbit: Rabbit) -> None:
@@ -126,7 +126,7 @@ async def test_strays_do_not_stay_for_ever_among_processes_that_do_not_know_them
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes that hand a message to each other dead-letter it in the end."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.returns.HAND_BACKS_AT_MOST", 8)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics.MAX_REQUEUES", 8)
     group, known, gone = rabbit.name("group"), rabbit.name("known"), rabbit.name("gone")
     before = rabbit.adapter()
     await before.subscribe(gone, Inbox(), group)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pyfly_messaging import Message
-from pyfly_messaging.adapters.rabbitmq.served import Topics
+from pyfly_messaging.adapters.rabbitmq.topic_lanes import Topics
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.registry import Registry
 from pyfly_messaging.delivery.routing import Route
@@ -28,7 +28,7 @@ class Queue:
         route, _ = self._registry.add(
             Subscription.of("orders", handler, None, policy=ListenerPolicy())
         )
-        self.topics.serve(route)
+        self.topics.add(route)
         return route
 
     def bring(self, *tags: int) -> None:

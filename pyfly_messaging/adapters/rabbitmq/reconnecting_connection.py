@@ -15,10 +15,10 @@ logger = get_logger("pyfly_messaging.rabbitmq")
 # Between two attempts to connect; the pause grows and varies by half of itself. Seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 # For what is left of a lost connection to end. Seconds.
-_FAREWELL = 5.0
+_CLOSE_TIMEOUT = 5.0
 
 
-class Link:
+class ReconnectingConnection:
     """One connection that is made when it is first needed, and made again whenever it is lost.
 
     Once there was a connection it is tried for as long as it takes, whatever the broker answers: it
@@ -60,7 +60,7 @@ class Link:
         Raises:
             AuthenticationError: The broker refused, and there never was a connection.
             BrokerUnavailableError: The same, and another attempt would not help.
-            NotStartedError: The link was closed.
+            NotStartedError: It was closed.
 
         """
         if (current := self.current) is not None:
@@ -95,7 +95,7 @@ class Link:
     async def _connect(self) -> Connection:
         lost, pause = self._connection, _FIRST_PAUSE
         if lost is not None:
-            await lost.close(_FAREWELL)
+            await lost.close(_CLOSE_TIMEOUT)
         while True:
             try:
                 connection = await self._connector.open(self._purpose)

@@ -17,7 +17,7 @@ _EVERY = 0.1
 _AFTER = 50
 
 
-class Receipts:
+class Acknowledgements:
     """Acknowledges the deliveries of one channel, several at once where the order allows it.
 
     Args:
@@ -67,7 +67,7 @@ class Receipts:
         """Note that nothing is in work: what is settled need not wait for more."""
         self._acknowledger.idle()
 
-    async def hand_back(self, tag: int) -> None:
+    async def requeue(self, tag: int) -> None:
         """Give one delivery back, for RabbitMQ to deliver it again."""
         self._ledger.withdraw(tag)
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = get_logger("pyfly_messaging.rabbitmq")
 
 
-class Standing:
+class QueueState:
     """Knows the session that consumes a queue, and has others wait for the next one.
 
     From every state a halt leads to ``stopped``::
@@ -29,13 +29,13 @@ class Standing:
         queue: What logs call the queue.
 
     Attributes:
-        state: What health says.
+        name: What health says.
         last_error: Why it does not run, or ran into trouble last.
 
     """
 
     def __init__(self, queue: str) -> None:
-        self.state: ConsumerState = "stopped"
+        self.name: ConsumerState = "stopped"
         self.last_error: str | None = None
         self._queue = queue
         self._next: asyncio.Future[Session] | None = None  # the session that runs, or will
@@ -44,7 +44,7 @@ class Standing:
     def current(self) -> Session | None:
         """The session that runs, if one does."""
         coming = self._next
-        if self.state == "stopped" or coming is None or not coming.done() or coming.exception():
+        if self.name == "stopped" or coming is None or not coming.done() or coming.exception():
             return None
         session = coming.result()
         return None if session.over.done() else session
@@ -57,20 +57,20 @@ class Standing:
             BrokerError: There will be none; the broker refused.
 
         """
-        if self._next is None or self.state == "stopped":
+        if self._next is None or self.name == "stopped":
             raise NotStartedError  # and not the session of before
         return await asyncio.shield(self._next)
 
     def begin(self) -> None:
         """Expect a first session."""
-        self.state, self.last_error = "reconnecting", None
+        self.name, self.last_error = "reconnecting", None
         self._next = asyncio.get_running_loop().create_future()
 
     def consumes(self, session: Session) -> None:
         """Note that a session consumes now."""
-        if self._next is None or session.over.done() or self.state == "stopped":
+        if self._next is None or session.over.done() or self.name == "stopped":
             return
-        self.state = "running"
+        self.name = "running"
         self._next.set_result(session)
         if self.last_error is not None:
             logger.info("RabbitMQ: queue %s is consumed again", self._queue)
@@ -78,9 +78,9 @@ class Standing:
 
     def interrupted(self, cause: BaseException | None) -> None:
         """Note that nothing is consumed until the next session."""
-        if self.state == "stopped":
+        if self.name == "stopped":
             return
-        self.state = "reconnecting"
+        self.name = "reconnecting"
         if self._next is None or self._next.done():
             self._next = asyncio.get_running_loop().create_future()
         if cause is not None:
@@ -93,21 +93,21 @@ class Standing:
 
     def unbound(self, why: str) -> None:
         """Note that what is published does not come here."""
-        if self.state == "running":
-            self.state, self.last_error = "reconnecting", why
+        if self.name == "running":
+            self.name, self.last_error = "reconnecting", why
 
     def bound(self) -> None:
         """Note that what is published comes here again."""
         if self.current is not None:
-            self.state, self.last_error = "running", None
+            self.name, self.last_error = "running", None
 
     def refuse(self, error: BrokerError) -> None:
         """Let those who wait for a session have an error instead."""
         if self._next is not None and not self._next.done():
             self._next.set_exception(error)
-            self._next.exception()  # it does not matter when nobody waits
+            self._next.exception()  # so that asyncio does not report it when none waits
 
     def halt(self) -> None:
         """Note that there will be no session any more."""
-        self.state = "stopped"
+        self.name = "stopped"
         self.refuse(NotStartedError())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyfly_messaging.message import Message
 
 
-class Served:
+class TopicLanes:
     """One route: its lanes, and those that come after them.
 
     Lanes are for one channel and one concurrency. When either ends, the handlers that run in them
@@ -25,14 +25,14 @@ class Served:
     Args:
         route: The handlers.
         on_idle: Called when nothing of the route is in work.
-        patience: Seconds for a handler whose channel has ended; after them it is cancelled.
+        grace_period: Seconds for a handler whose channel has ended; after them it is cancelled.
 
     """
 
-    def __init__(self, route: Route, on_idle: Callable[[], None], patience: float) -> None:
+    def __init__(self, route: Route, on_idle: Callable[[], None], grace_period: float) -> None:
         self.route = route
         self._on_idle = on_idle
-        self._patience = patience
+        self._grace_period = grace_period
         self._lanes = self._made()
         self._before: Lanes | None = None  # whose handlers still run
         self._again = False  # whether what they do not settle goes on in the next lanes
@@ -117,7 +117,7 @@ class Served:
 
     async def _hand_over(self, before: Lanes) -> None:
         """Wait for the handlers of the lanes before, then begin in the next ones."""
-        unsettled = await before.drain(None if self._again else self._patience)
+        unsettled = await before.drain(None if self._again else self._grace_period)
         self._before = self._change = None
         waiting, self._waiting = self._waiting, []
         if self._again and unsettled and self._settle is not None:
@@ -161,47 +161,47 @@ class Topics:
 
     Args:
         on_idle: Called when nothing of any topic is in work.
-        patience: Seconds for a handler whose channel has ended.
+        grace_period: Seconds for a handler whose channel has ended.
         source_of: Returns the topic whose dead letters a topic carries, if it does.
 
     Attributes:
-        served: The routes of each topic.
+        lanes: Those of each topic, one for each of its routes.
 
     """
 
     def __init__(
         self,
         on_idle: Callable[[], None],
-        patience: float,
+        grace_period: float,
         source_of: Callable[[str], str | None],
     ) -> None:
-        self.served: dict[str, list[Served]] = {}
+        self.lanes: dict[str, list[TopicLanes]] = {}
         self._on_idle = on_idle
-        self._patience = patience
+        self._grace_period = grace_period
         self._source_of = source_of
         self._shares: dict[str, _Shares] = {}  # of the topics with several routes
 
     @property
     def group(self) -> str | None:
         """The group that they have in common."""
-        return next((served.route.group for served in self._all()), None)
+        return next((lanes.route.group for lanes in self._all()), None)
 
     def in_flight(self, route: Route) -> int:
         """Return how many messages of a route are in work."""
-        served = self._served(route)
-        return 0 if served is None else served.in_flight
+        lanes = self._lanes_of(route)
+        return 0 if lanes is None else lanes.in_flight
 
-    def serve(self, route: Route) -> None:
+    def add(self, route: Route) -> None:
         """Have lanes for a route, as many as it wants now."""
-        if (served := self._served(route)) is not None:
-            served.widen()
+        if (lanes := self._lanes_of(route)) is not None:
+            lanes.widen()
             return
-        served = Served(route, self.tell_idle, self._patience)
-        self.served.setdefault(route.topic, []).append(served)
+        lanes = TopicLanes(route, self.tell_idle, self._grace_period)
+        self.lanes.setdefault(route.topic, []).append(lanes)
 
     def of_dead_letters(self, source: str) -> str | None:
-        """Return the topic that carries the dead letters of another one, if it is served."""
-        return next((topic for topic in self.served if self._source_of(topic) == source), None)
+        """Return the topic that carries the dead letters of another one, if it is consumed."""
+        return next((topic for topic in self.lanes if self._source_of(topic) == source), None)
 
     def submit(
         self,
@@ -211,32 +211,32 @@ class Topics:
         settle: Callable[[int], None],
     ) -> None:
         """Take messages of a topic that arrived together on one channel."""
-        first, *others = self.served[topic]
+        first, *others = self.lanes[topic]
         if others:
             shares = self._shares.get(topic)
             if shares is None:
                 shares = self._shares[topic] = _Shares(settle)
             shares.expect(tags, 1 + len(others))
             settle = shares.settle
-        for served in others:
-            served.submit([message.with_own_headers() for message in messages], tags, settle)
+        for lanes in others:
+            lanes.submit([message.with_own_headers() for message in messages], tags, settle)
         first.submit(messages, tags, settle)
 
     async def forget(self, route: Route) -> list[int]:
         """Take out a route that could not be consumed, if it is there.
 
-        Returns:
+        Requeue:
             The tags of what only it had in work.
 
         """
-        if (served := self._served(route)) is None:
+        if (lanes := self._lanes_of(route)) is None:
             return []
-        self.served[route.topic].remove(served)
-        if not self.served[route.topic]:
-            del self.served[route.topic]
+        self.lanes[route.topic].remove(lanes)
+        if not self.lanes[route.topic]:
+            del self.lanes[route.topic]
         shares = self._shares.get(route.topic)
         mine = []
-        for tag in await served.give_up():
+        for tag in await lanes.give_up():
             if shares is not None and tag in shares:
                 shares.settle(tag)
             else:
@@ -246,26 +246,26 @@ class Topics:
     def abandon(self) -> None:
         """Forget what is not settled: it comes again on another channel."""
         self._shares.clear()
-        for served in self._all():
-            served.abandon()
+        for lanes in self._all():
+            lanes.abandon()
 
     def close(self) -> None:
         """Begin nothing more."""
-        for served in self._all():
-            served.close()
+        for lanes in self._all():
+            lanes.close()
 
     async def drain(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Let running handlers finish until the deadline, then cancel them."""
-        await asyncio.gather(*(served.drain(deadline, caller) for served in self._all()))
+        await asyncio.gather(*(lanes.drain(deadline, caller) for lanes in self._all()))
 
     def tell_idle(self) -> None:
         """Call ``on_idle`` if nothing is in work."""
-        if not any(served.in_flight for served in self._all()):
+        if not any(lanes.in_flight for lanes in self._all()):
             self._on_idle()
 
-    def _served(self, route: Route) -> Served | None:
-        of_topic = self.served.get(route.topic, ())
-        return next((served for served in of_topic if served.route is route), None)
+    def _lanes_of(self, route: Route) -> TopicLanes | None:
+        of_topic = self.lanes.get(route.topic, ())
+        return next((lanes for lanes in of_topic if lanes.route is route), None)
 
-    def _all(self) -> list[Served]:
-        return [served for of_topic in self.served.values() for served in of_topic]
+    def _all(self) -> list[TopicLanes]:
+        return [lanes for of_topic in self.lanes.values() for lanes in of_topic]
