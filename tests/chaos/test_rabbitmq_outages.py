@@ -14,6 +14,7 @@ from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq import RabbitMQAdapter
 from pyfly_messaging.adapters.rabbitmq.topic_lanes import Topics
 from pyfly_messaging.adapters.rabbitmq.topology import DELIVERY_LIMIT, Topology
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.errors import PublishError, UnroutableError
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from tests.brokers import ProxyFactory, RabbitCluster, RabbitFactory
@@ -632,7 +633,8 @@ async def test_a_fault_that_stays_spins_no_loop(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(Topics, "submit", fails)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumer._LONGEST_PAUSE", 0.5)
+    backoff = Backoff(first=0.1, longest=0.5)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumer._BACKOFF", backoff)
     broker = rabbit.adapter()
     await broker.subscribe(topic, Inbox(), group)
     await broker.start()

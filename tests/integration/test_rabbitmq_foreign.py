@@ -13,6 +13,7 @@ import pytest
 
 from pyfly_messaging import Message
 from pyfly_messaging.adapters.rabbitmq.codec import Delivery, decode
+from pyfly_messaging.delivery.backoff import Backoff
 from tests.brokers import RabbitCluster
 from tests.integration.rabbit import Inbox, Rabbit, caught_logs, rabbit_at
 
@@ -272,8 +273,8 @@ async def test_a_routing_key_that_is_no_text_is_an_unknown_topic(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that another exchange brought with any routing key is dead-lettered."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._LONGEST_PAUSE", 0.1)
+    backoff = Backoff(first=0.05, longest=0.1)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics.BACKOFF", backoff)
     topic, group, inbox = rabbit.name("orders"), rabbit.name("group"), Inbox()
     broker = rabbit.adapter()
     await broker.subscribe(topic, inbox, group)

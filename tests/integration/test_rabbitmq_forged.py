@@ -7,6 +7,7 @@ import pytest
 from aiormq import spec
 
 from pyfly_messaging import Message
+from pyfly_messaging.delivery.backoff import Backoff
 from tests.brokers import RabbitCluster
 from tests.integration.rabbit import Inbox, Rabbit, rabbit_at
 
@@ -24,8 +25,8 @@ async def rabbit(rabbitmq: RabbitCluster) -> AsyncIterator[Rabbit]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hand back after pauses that a test can wait for."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._LONGEST_PAUSE", 0.4)
+    backoff = Backoff(first=0.05, longest=0.4)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics.BACKOFF", backoff)
 
 
 async def fails(message: Message) -> None:

@@ -8,6 +8,7 @@ import pytest
 from aiormq import spec
 
 from pyfly_messaging import Message
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.errors import PublishError
 from tests.brokers import RabbitCluster
 from tests.integration.rabbit import Inbox, Rabbit, caught_logs, eventually, rabbit_at
@@ -138,8 +139,8 @@ async def test_what_cannot_be_kept_of_an_unknown_topic(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that no handler listens to is dead-lettered as far as it can be kept, too."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._LONGEST_PAUSE", 0.1)
+    backoff = Backoff(first=0.05, longest=0.1)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics.BACKOFF", backoff)
     group, gone = rabbit.name("group"), rabbit.name("gone")
     before = rabbit.adapter()
     await before.subscribe(gone, Inbox(), group)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pyfly_messaging import Message
+from pyfly_messaging.delivery.backoff import Backoff
 from tests.brokers import RabbitCluster
 from tests.integration.rabbit import (
     QUICK,
@@ -28,8 +29,8 @@ async def rabbit(rabbitmq: RabbitCluster) -> AsyncIterator[Rabbit]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hand back after pauses that a test can wait for."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics._LONGEST_PAUSE", 0.4)
+    backoff = Backoff(first=0.05, longest=0.4)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.unknown_topics.BACKOFF", backoff)
 
 
 async def test_an_unknown_topic_is_handed_to_a_process_that_knows_it(rabbit: Rabbit) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.consumer_state import QueueState
 from pyfly_messaging.adapters.rabbitmq.session import Session
 from pyfly_messaging.adapters.rabbitmq.topic_lanes import Topics
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import BrokerError, BrokerUnavailableError
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.unknown_topics import UnknownTopics
 
 # Between the end of a session and the next try. It grows while sessions end without having settled
-# anything, so that a message that brings its channel down does not do so in a hot loop. Seconds.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+# anything, so that a message that brings its channel down does not do so in a hot loop.
+_BACKOFF = Backoff(first=0.1, longest=10.0)
 # For the end of a session that is over. Seconds.
 _CLOSE_TIMEOUT = 5.0
 
@@ -228,7 +228,7 @@ class QueueConsumer:
 
     async def _supervise(self) -> None:
         """Have a session, and after its end the next one."""
-        pause, first = _FIRST_PAUSE, True
+        failures, first = 0, True
         while self.state.name != "stopped":
             try:
                 settled = await self._consume()
@@ -239,10 +239,8 @@ class QueueConsumer:
                     return
                 self.state.interrupted(error)
                 settled = 0
-            if settled:
-                pause = _FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            failures = 1 if settled else failures + 1
+            await asyncio.sleep(_BACKOFF.pause(failures))
 
     async def _consume(self) -> int:
         """Consume until a session is over; return how many messages it settled."""

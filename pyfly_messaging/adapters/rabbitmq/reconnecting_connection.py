@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 from pyfly_messaging.adapters.rabbitmq import errors
 from pyfly_messaging.adapters.rabbitmq.connection import Connection, Connector
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.errors import BrokerError, NotStartedError
 from pyfly_messaging.logs import get_logger
 
 logger = get_logger("pyfly_messaging.rabbitmq")
 
-# Between two attempts to connect; the pause grows and varies by half of itself. Seconds.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+# Between two attempts to connect.
+_BACKOFF = Backoff(first=0.1, longest=5.0)
 # For what is left of a lost connection to end. Seconds.
 _CLOSE_TIMEOUT = 5.0
 
@@ -93,7 +93,7 @@ class ReconnectingConnection:
         return self._connecting
 
     async def _connect(self) -> Connection:
-        lost, pause = self._connection, _FIRST_PAUSE
+        lost = self._connection
         if lost is not None:
             await lost.close(_CLOSE_TIMEOUT)
         while True:
@@ -104,20 +104,19 @@ class ReconnectingConnection:
                 self.failure = error
                 if lost is None and errors.is_final(error):
                     raise
-                varied = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+                pause = _BACKOFF.pause(self.attempts)
                 logger.warning(
                     "RabbitMQ at %s: no connection for %s at attempt %d, next in %.1f s: %s",
                     self._connector.address,
                     self._purpose,
                     self.attempts,
-                    varied,
+                    pause,
                     errors.describe(error.__cause__ or error),
                 )
             else:
                 connection.on_close(self._lost)
                 return connection
-            await asyncio.sleep(varied)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(pause)
 
     def _connected(self, connecting: asyncio.Task[Connection]) -> None:
         self._connecting = None

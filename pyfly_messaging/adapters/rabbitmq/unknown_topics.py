@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from pyfly_messaging.delivery.backoff import Backoff
 from pyfly_messaging.delivery.dead_letter import dead_letter
 from pyfly_messaging.errors import BrokerError, TopologyError
 from pyfly_messaging.logs import describe, get_logger
@@ -33,8 +34,9 @@ MAX_REQUEUES = 15
 """The same while others do: ten minutes. It is below the delivery limit of quorum queues, so that
 the dead letter can say why."""
 
-# Seconds before it is requeued: a process that knows its topic may take it then. They double.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+BACKOFF = Backoff(first=1.0, longest=60.0)
+"""Before it is requeued: a process that knows its topic may take it then."""
+
 # How many different messages are counted; the oldest are forgotten, and counted anew.
 _COUNTED = 10_000
 # What leaves room for ".dlt" in the name of a topic.
@@ -191,7 +193,7 @@ class Requeue:
             await self._requeue(delivery, times)
 
     async def _requeue(self, delivery: Delivery, times: int) -> None:
-        await asyncio.sleep(pause(times))
+        await asyncio.sleep(BACKOFF.pause(times + 1))
         await self._acknowledgements.requeue(delivery.tag)
         self._on_settled()
 
@@ -226,11 +228,6 @@ class Requeue:
             return await self._consumers() <= 1
         except BrokerError:
             return False  # the channel is about to end
-
-
-def pause(times: int) -> float:
-    """Return the seconds before a message is requeued that came ``times`` before."""
-    return min(_FIRST_PAUSE * 2.0 ** min(times, 10), _LONGEST_PAUSE)
 
 
 def dead_letter_topic(routing_key: str, policy: ListenerPolicy) -> str:
