@@ -20,7 +20,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.settled: list[int] = []
-        self.topics = Topics(lambda: None, 1.0, lambda _: None)
+        self.topics = Topics(1.0, lambda _: None)
         self._registry = Registry(self._no_dead_letters)
 
     def listen(self, handler: MessageHandler) -> Route:

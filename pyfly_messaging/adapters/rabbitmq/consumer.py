@@ -270,8 +270,4 @@ class QueueConsumer:
         self._session = None
 
     def _no_topics(self) -> Topics:
-        return Topics(self._idle, self._grace_period, self._topology.source_of)
-
-    def _idle(self) -> None:
-        if self._session is not None:
-            self._session.idle()
+        return Topics(self._grace_period, self._topology.source_of)

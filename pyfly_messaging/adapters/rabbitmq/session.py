@@ -113,6 +113,7 @@ class Session:
         self._acknowledgements = Acknowledgements(
             self._channel, prefetch, name=self.queue, on_loss=self._end
         )
+        self._topics.on_idle = self._acknowledgements.idle
         self._requeue = Requeue(
             self._unknown_topics,
             self._acknowledgements,
@@ -151,11 +152,6 @@ class Session:
 
         """
         await self._bind(routes, exchanges=True)
-
-    def idle(self) -> None:
-        """Note that nothing is in work: what is settled need not wait for more."""
-        if self._acknowledgements is not None:
-            self._acknowledgements.idle()
 
     async def cancel(self, timeout: float) -> None:
         """Let nothing more arrive."""

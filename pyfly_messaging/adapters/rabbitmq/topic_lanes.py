@@ -160,23 +160,22 @@ class Topics:
     A topic has one route; without a group it has one for each handler, which all get its messages.
 
     Args:
-        on_idle: Called when nothing of any topic is in work.
         grace_period: Seconds for a handler whose channel has ended.
         source_of: Returns the topic whose dead letters a topic carries, if it does.
 
     Attributes:
         lanes: Those of each topic, one for each of its routes.
+        on_idle: Called when nothing of any topic is in work; what acknowledges sets it.
 
     """
 
     def __init__(
         self,
-        on_idle: Callable[[], None],
         grace_period: float,
         source_of: Callable[[str], str | None],
     ) -> None:
         self.lanes: dict[str, list[TopicLanes]] = {}
-        self._on_idle = on_idle
+        self.on_idle: Callable[[], None] | None = None
         self._grace_period = grace_period
         self._source_of = source_of
         self._shares: dict[str, _Shares] = {}  # of the topics with several routes
@@ -260,8 +259,8 @@ class Topics:
 
     def tell_idle(self) -> None:
         """Call ``on_idle`` if nothing is in work."""
-        if not any(lanes.in_flight for lanes in self._all()):
-            self._on_idle()
+        if self.on_idle is not None and not any(lanes.in_flight for lanes in self._all()):
+            self.on_idle()
 
     def _lanes_of(self, route: Route) -> TopicLanes | None:
         of_topic = self.lanes.get(route.topic, ())
