@@ -330,7 +330,7 @@ async def test_a_deleted_exchange_is_noticed_without_a_publish(
     rabbit: Rabbit, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deleted exchange is told once, declared again, and bound as before; health says so."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumers._CHECK_EVERY", 0.2)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumers._CHECK_EVERY_S", 0.2)
     topic, group, inbox, letters = rabbit.name("orders"), rabbit.name("group"), Inbox(), Inbox()
     exchange = which.format(rabbit.exchange)
     broker = rabbit.adapter()
@@ -365,7 +365,7 @@ async def test_a_binding_that_another_took_away_comes_back(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exchange that others declared again is bound again, without any publish of ours."""
-    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumers._CHECK_EVERY", 0.2)
+    monkeypatch.setattr("pyfly_messaging.adapters.rabbitmq.consumers._CHECK_EVERY_S", 0.2)
     topic, inbox = rabbit.name("orders"), Inbox()
     broker = rabbit.adapter(broadcast="instance")
     await broker.subscribe(topic, inbox)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pyfly_messaging.adapters.rabbitmq.internals import DeliveryChannel
 
 # A settled message waits this long for its acknowledgement, in seconds, or for this many others.
-_EVERY = 0.1
-_AFTER = 50
+_FLUSH_EVERY_S = 0.1
+_FLUSH_AFTER_COUNT = 50
 
 
 class Acknowledgements:
@@ -45,8 +45,8 @@ class Acknowledgements:
         self._on_loss = on_loss
         self._ledger = Ledger()
         self._waiting = 0
-        self._at_most = min(_AFTER, max(1, prefetch // 2))
-        self._acknowledger = Acknowledger(self.flush, interval=_EVERY, name=name)
+        self._at_most = min(_FLUSH_AFTER_COUNT, max(1, prefetch // 2))
+        self._acknowledger = Acknowledger(self.flush, interval=_FLUSH_EVERY_S, name=name)
         self._acknowledger.start()
 
     def expect(self, tags: Sequence[int]) -> None:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 logger = get_logger("pyfly_messaging.rabbitmq")
 
 # Before the next try to open a channel on a connection that could be made. Seconds.
-_PAUSE = 0.1
+_OPEN_AGAIN_AFTER_S = 0.1
 # For a channel that carried a single message to close. Seconds.
-_CLOSE_TIMEOUT = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -174,7 +174,7 @@ class ConfirmChannel:
                     return
                 finally:
                     if not channel.is_closed and self._connection is not None:
-                        await self._connection.last_step(channel.close(), _CLOSE_TIMEOUT)
+                        await self._connection.last_step(channel.close(), _CLOSE_TIMEOUT_S)
 
     async def _opened(self, topic: str, *, alone: bool = False) -> Channel:
         """Return an open channel as soon as there is one.
@@ -202,7 +202,7 @@ class ConfirmChannel:
                 if errors.is_final(error):
                     raise
                 logger.debug("RabbitMQ: no channel to publish on: %s", error)
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_OPEN_AGAIN_AFTER_S)
 
     async def _open(self) -> Channel:
         connection = await self._reconnecting.connection()

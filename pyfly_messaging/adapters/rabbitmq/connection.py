@@ -36,10 +36,10 @@ T = TypeVar("T")
 # frames as they came, whatever others have put in them.
 _NOISY = ("aiormq.connection", "aiormq.channel")
 # Seconds for one attempt to connect, and for one question to the broker (declare, bind, consume).
-_ATTEMPT = 10.0
-_ANSWER = 30.0
+_CONNECT_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 30.0
 # For the tasks of a connection to end once its socket is gone. Seconds.
-_ABORT = 5.0
+_ABORT_TIMEOUT_S = 5.0
 
 
 class Connection:
@@ -191,7 +191,7 @@ class Connection:
         if not done:
             logger.warning("RabbitMQ at %s does not answer; connection cut", self._address)
         self._transport.abort()
-        await asyncio.wait((closing, *self._steps), timeout=_ABORT)
+        await asyncio.wait((closing, *self._steps), timeout=_ABORT_TIMEOUT_S)
 
 
 class Connector:
@@ -249,7 +249,7 @@ class Connector:
             **self._options.socket,
         )
         try:
-            await _greeted(client, transports, self._options.timeout or _ATTEMPT)
+            await _greeted(client, transports, self._options.timeout or _CONNECT_TIMEOUT_S)
         except errors.CLIENT_ERRORS + errors.NO_FRAME as error:  # it may be no broker
             transports.abort()
             errors.reraise_if_cancelled(error)
@@ -288,7 +288,7 @@ async def _greeted(client: Client, transports: Transports, timeout: float) -> No
         if not greeting.done():
             transports.abort()
             greeting.cancel()
-            await asyncio.wait((greeting, _closing(client)), timeout=_ABORT)
+            await asyncio.wait((greeting, _closing(client)), timeout=_ABORT_TIMEOUT_S)
             if greeting.done() and not greeting.cancelled():
                 greeting.exception()  # so that asyncio does not report it
     if not answered:
@@ -297,7 +297,7 @@ async def _greeted(client: Client, transports: Transports, timeout: float) -> No
 
 
 async def _answered(step: Coroutine[Any, Any, T]) -> T:
-    async with asyncio.timeout(_ANSWER):
+    async with asyncio.timeout(_ANSWER_TIMEOUT_S):
         return await step
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # anything, so that a message that brings its channel down does not do so in a hot loop.
 _BACKOFF = Backoff(first=0.1, longest=10.0)
 # For the end of a session that is over. Seconds.
-_CLOSE_TIMEOUT = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class QueueConsumer:
@@ -266,7 +266,7 @@ class QueueConsumer:
 
     async def _end(self, session: Session) -> None:
         self._topics.abandon()
-        await session.close(_CLOSE_TIMEOUT)
+        await session.close(_CLOSE_TIMEOUT_S)
         self._session = None
 
     def _no_topics(self) -> Topics:

@@ -26,11 +26,11 @@ logger = get_logger("pyfly_messaging.rabbitmq")
 # Channels that declare at the same time during a start.
 _AT_ONCE = 16
 # Between two checks of the topology, and when something is missing. Seconds.
-_CHECK_EVERY, _CHECK_SOON = 15.0, 1.0
+_CHECK_EVERY_S, _CHECK_SOON_S = 15.0, 1.0
 # Before another try to declare a queue. Seconds.
-_PAUSE = 0.2
+_DECLARE_AGAIN_AFTER_S = 0.2
 # For the end of a consumer that could not be started. Seconds.
-_CLOSE_TIMEOUT = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class Consumers:
@@ -101,7 +101,7 @@ class Consumers:
             if consumer.is_idle and self._by_queue.get(name) is consumer:
                 del self._by_queue[name]
                 consumer.halt()
-                await consumer.close(_CLOSE_TIMEOUT)
+                await consumer.close(_CLOSE_TIMEOUT_S)
 
     async def start(self) -> None:
         """Declare all queues, then consume them all; return when RabbitMQ says that it does.
@@ -155,7 +155,7 @@ class Consumers:
                     consumer.state.last_error = str(error)
             else:
                 return
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_DECLARE_AGAIN_AFTER_S)
 
     async def check(self) -> bool:
         """See that what is published comes here; declare again what was deleted.
@@ -248,7 +248,7 @@ class TopologyCheck:
             await asyncio.wait((task,), timeout=timeout)
 
     async def _run(self) -> None:
-        pause = _CHECK_EVERY
+        pause = _CHECK_EVERY_S
         while True:
             try:
                 async with asyncio.timeout(pause):
@@ -256,8 +256,8 @@ class TopologyCheck:
             except TimeoutError:
                 pass
             self._woken.clear()
-            pause = _CHECK_EVERY if await self._checked() else _CHECK_SOON
-            await asyncio.sleep(_CHECK_SOON)
+            pause = _CHECK_EVERY_S if await self._checked() else _CHECK_SOON_S
+            await asyncio.sleep(_CHECK_SOON_S)
 
     async def _checked(self) -> bool:
         try:

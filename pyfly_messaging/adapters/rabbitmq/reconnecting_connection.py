@@ -15,7 +15,7 @@ logger = get_logger("pyfly_messaging.rabbitmq")
 # Between two attempts to connect.
 _BACKOFF = Backoff(first=0.1, longest=5.0)
 # For what is left of a lost connection to end. Seconds.
-_CLOSE_TIMEOUT = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class ReconnectingConnection:
@@ -95,7 +95,7 @@ class ReconnectingConnection:
     async def _connect(self) -> Connection:
         lost = self._connection
         if lost is not None:
-            await lost.close(_CLOSE_TIMEOUT)
+            await lost.close(_CLOSE_TIMEOUT_S)
         while True:
             try:
                 connection = await self._connector.open(self._purpose)

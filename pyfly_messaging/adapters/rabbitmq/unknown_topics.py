@@ -42,7 +42,7 @@ _COUNTED = 10_000
 # What leaves room for ".dlt" in the name of a topic.
 _LONGEST = 245
 # Before a dead letter that was not confirmed is published again. Seconds.
-_PUBLISH_AGAIN_AFTER = 1.0
+_PUBLISH_AGAIN_AFTER_S = 1.0
 _NO_TOPIC = re.compile(r"[^a-zA-Z0-9._-]")
 
 
@@ -211,7 +211,7 @@ class Requeue:
                 await self._unknown_topics.dead_letter(message, group, times, error)
             except Exception as refusal:  # noqa: BLE001 - where a delivery is settled
                 messages_logger.warning("RabbitMQ: %s; tried again", describe(refusal))
-                await asyncio.sleep(_PUBLISH_AGAIN_AFTER)
+                await asyncio.sleep(_PUBLISH_AGAIN_AFTER_S)
             else:
                 break
         self._acknowledgements.settle(delivery.tag)
