@@ -1,8 +1,8 @@
 """Whose handler runs around here, so that a stop does not wait for the handler that wants it.
 
 A handler may stop its broker through other tasks: ``asyncio.gather``, a ``TaskGroup``. They copy
-the handler's context, and with it who runs the handler. It is set once for each worker and each
-lane, not for each message. So a task that a handler has left behind, and that stops the broker
+the handler's context, and with it the worker that runs the handler. It is set once for each worker,
+not for each message. So a task that a handler has left behind, and that stops the broker
 later, does not wait for what the same worker handles by then.
 """
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 handling: ContextVar[object] = ContextVar("pyfly handling", default=None)
-"""The task of the worker that runs a handler here, or the lane that the handler visits."""
+"""The task of the worker that runs a handler here."""
 
 # Whose handlers wait for a stop now; one that waits for two is there twice.
 _stopping: list[object] = []
@@ -38,11 +38,11 @@ def stopping() -> Iterator[None]:
         _stopping.remove(own)
 
 
-def is_waited_for(runs: object) -> bool:
-    """Tell whether a stop that is wanted here waits for the handler that somebody runs.
+def is_waited_for(worker: object) -> bool:
+    """Tell whether a stop that is wanted here waits for the handler that a worker runs.
 
     It does not wait for the handler that wants it. Nor, if a handler wants it, for one that waits
     for a stop itself: handlers of two brokers that stop each other's would wait for ever.
     """
     own = handling.get()
-    return own is None or (runs is not own and runs not in _stopping)
+    return own is None or (worker is not own and worker not in _stopping)

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from pyfly_messaging.adapters.memory.consumer import Consumer
 from pyfly_messaging.adapters.memory.publication import Publication, current, note
-from pyfly_messaging.adapters.memory.visit import Visit
 from pyfly_messaging.adapters.memory.wait import STOPPED, Wait
 from pyfly_messaging.delivery.deadline import Deadline
 from pyfly_messaging.delivery.lifecycle import Lifecycle
@@ -45,7 +44,7 @@ class InMemoryMessageBroker:
     next start.
 
     Args:
-        raise_errors: ``publish`` raises what spent a message (after its retries), for tests.
+        raise_errors: ``publish`` raises what exhausted a message (after its retries), for tests.
         skip_retry_delays: Retries follow at once, for tests.
         timeouts: The deadlines of publish, start and stop, in seconds.
         policy: The policy of subscriptions that come without one.
@@ -68,7 +67,7 @@ class InMemoryMessageBroker:
         self._skip_retry_delays = skip_retry_delays
         self._timeouts = timeouts or Timeouts()
         self._policy = policy or ListenerPolicy()
-        self._registry = Registry(self._bury, on_spent=note if raise_errors else None)
+        self._registry = Registry(self._dead_letter, on_spent=note if raise_errors else None)
         self._lifecycle = Lifecycle(self._open, self._close)
         self._consumers: dict[str, tuple[Consumer, ...]] = {}
         self._waits: set[Wait] = set()
@@ -114,7 +113,7 @@ class InMemoryMessageBroker:
         if not self._accepting:
             raise NotStartedError
         consumers = self._consumers.get(topic)
-        # A topic that somebody listens to was checked when they subscribed.
+        # A topic with listeners was checked by `subscribe`.
         if consumers is None or type(value) is not bytes or key is not None or headers:
             check_message(topic, value, key, headers)
             if consumers is None:
@@ -140,15 +139,17 @@ class InMemoryMessageBroker:
                 _submit_copies(consumers[1:], message, inside)
                 return
         publication = Publication()
-        publication.broker, publication.outer, publication.message = self, outer, message
+        publication.broker, publication.outer = self, outer
         publication.holders, publication.pending = 1, 0
         publication.errors, publication.wait = (), None
         try:
-            if len(consumers) > 1:
+            if len(consumers) == 1:
+                consumers[0].run(message, publication, task)
+            else:
+                consumers[0].submit(message, publication)
                 _submit_copies(consumers[1:], message, publication)
-            visit = consumers[0].begin(publication, task)
-            if visit is not None or publication.pending:
-                await self._finish(publication, visit)
+            if publication.pending:
+                await self._finish(publication)
         finally:
             publication.holders -= 1
         if self._raise_errors and (error := publication.error()) is not None:
@@ -252,24 +253,17 @@ class InMemoryMessageBroker:
     def _all(self) -> list[Consumer]:
         return [consumer for consumers in self._consumers.values() for consumer in consumers]
 
-    async def _finish(self, publication: Publication, visit: Visit | None) -> None:
+    async def _finish(self, publication: Publication) -> None:
         """Wait, but not for ever, for what a publish has set off."""
         publication.wait = wait = Wait(self._timeouts.publish)
         self._waits.add(wait)
         try:
-            if visit is not None:
-                publication.pending += 1  # others that are settled first do not end the wait
-                wait.interrupt = visit.interrupt
-                await visit
-                wait.interrupt = None
-                publication.pending -= 1
-            if publication.pending:
-                await wait
+            await wait
         finally:
             self._waits.discard(wait)
             wait.close()
 
-    async def _bury(self, letter: Message, error: BaseException) -> None:
+    async def _dead_letter(self, letter: Message, error: BaseException) -> None:
         self.dead_letters.append(letter)
         _submit_copies(self._consumers.get(letter.topic, ()), letter, current.get())
 

@@ -5,31 +5,28 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from pyfly_messaging.adapters.memory.wait import Wait
-from pyfly_messaging.message import Message
 
 
 class Publication:
     """What a publish has set off.
 
-    It has no ``__init__``, because that would be one more call for each message: who makes one sets
-    every attribute.
+    It has no ``__init__``, because that would be one more call for each message: `publish`
+    sets every attribute.
 
     Attributes:
         broker: Where it was published.
         outer: The publication whose handler publishes here, on another broker.
-        message: What was published.
         holders: How many are at it: the publish, until it returns, and attempts in workers.
-        pending: Deliveries that are not settled, but for one that is visited.
-        errors: What spent messages.
+        pending: Deliveries that are not settled.
+        errors: What exhausted messages.
         wait: How the publish waits, once it has to.
 
     """
 
-    __slots__ = ("broker", "errors", "holders", "message", "outer", "pending", "wait")
+    __slots__ = ("broker", "errors", "holders", "outer", "pending", "wait")
 
     broker: object
     outer: Publication | None
-    message: Message
     holders: int
     pending: int
     errors: tuple[BaseException, ...]
@@ -60,9 +57,9 @@ class Publication:
             self.wait.end()
 
     def error(self) -> BaseException | None:
-        """Return what spent messages: the exception, a group of several, or None."""
+        """Return what exhausted messages: the exception, a group of several, or None."""
         if len(self.errors) > 1:
-            return BaseExceptionGroup("several messages were spent", self.errors)
+            return BaseExceptionGroup("several messages were exhausted", self.errors)
         return self.errors[0] if self.errors else None
 
 
@@ -71,6 +68,6 @@ current: ContextVar[Publication] = ContextVar("pyfly publication")
 
 
 def note(error: BaseException) -> None:
-    """Note, inside the current publication, what has spent a message."""
+    """Note, inside the current publication, what has exhausted a message."""
     publication = current.get()
     publication.errors = (*publication.errors, error)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
-from pyfly_messaging.delivery.lanes import CANCEL_AGAIN_AFTER
 from pyfly_messaging.errors import PublishError
 
 STOPPED = (
@@ -21,15 +20,10 @@ class Wait:
     Args:
         limit: Seconds; the publish then raises, and its messages go on without it.
 
-    Attributes:
-        interrupt: Cancels the handler that runs in the publisher's task, for as long as it does.
-        refusal: Why the publish waits no longer.
-
     """
 
     def __init__(self, limit: float) -> None:
-        self.interrupt: Callable[[], None] | None = None
-        self.refusal: str | None = None
+        self._refusal: str | None = None
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -37,8 +31,8 @@ class Wait:
 
     def __await__(self) -> Generator[Any, Any, None]:
         yield from self._over
-        if self.refusal is not None:
-            raise PublishError(self.refusal)
+        if self._refusal is not None:
+            raise PublishError(self._refusal)
 
     def end(self) -> None:
         """Go on: everything is settled."""
@@ -47,19 +41,15 @@ class Wait:
 
     def give_up(self, reason: str) -> None:
         """Wait no longer for what is not settled."""
-        self.refusal = reason
+        self._refusal = reason
         self.end()
 
     def close(self) -> None:
         """Leave nothing behind: the publish returns."""
         self._timer.cancel()
-        self.interrupt = None
 
     def _expire(self) -> None:
         self.give_up(
             f"not settled by every handler within {self._limit:g} s (publish-timeout); it is kept"
             " and goes on"
         )
-        if self.interrupt is not None:
-            self.interrupt()
-            self._timer = self._loop.call_later(CANCEL_AGAIN_AFTER, self._expire)

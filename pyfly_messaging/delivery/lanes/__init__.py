@@ -5,9 +5,8 @@ concurrency of 1 everything is one lane (`SingleLane`). With more, messages with
 a lane and every message without a key has its own (`KeyedLanes`); a lane that waits for its next
 attempt occupies no place.
 
-Lanes serve one assignment: whoever feeds them drains them when it is over (a stop, a lost
-partition, a cut connection) and makes new ones for the next. What they had not settled by then is
-handed back.
+Lanes serve one assignment. When it is over (a stop, a lost partition, a cut connection) the adapter
+drains them and makes new ones for the next. What they had not settled by then is handed back.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from collections.abc import Callable
 
 from pyfly_messaging.delivery.ending import CANCEL_AGAIN_AFTER
 from pyfly_messaging.delivery.lanes.batch import Batch, Run
-from pyfly_messaging.delivery.lanes.guest import Guest
 from pyfly_messaging.delivery.lanes.interrupted import Interrupted
 from pyfly_messaging.delivery.lanes.keyed import KeyedLanes
 from pyfly_messaging.delivery.lanes.lanes import Lanes
@@ -25,7 +23,6 @@ from pyfly_messaging.delivery.lanes.single import SingleLane
 __all__ = [
     "CANCEL_AGAIN_AFTER",
     "Batch",
-    "Guest",
     "Interrupted",
     "KeyedLanes",
     "Lanes",

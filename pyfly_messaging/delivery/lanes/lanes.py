@@ -30,8 +30,8 @@ class Lanes(ABC):
     Attributes:
         in_flight: Messages that were submitted and are not settled.
         closed: Whether nothing more is begun.
-        context: The context variables that handlers see: those of whoever made the lanes, and not
-            those of whoever submits.
+        context: The context variables that handlers see: those of the code that made the lanes, not
+            of the code that submits.
 
     """
 
@@ -97,7 +97,7 @@ class Lanes(ABC):
                 running = await timeout.wait(running)
             else:
                 _, running = await asyncio.wait(running, timeout=timeout)
-        if await end_task(*running, cancel=self._interrupt):
+        if await end_task(*running):
             logger.critical("listener %s: a handler ignores its cancellation", self.name)
         self._handed_back = True
         return list(self._unsettled())
@@ -110,9 +110,6 @@ class Lanes(ABC):
 
     def _running(self, caller: asyncio.Task[Any] | None) -> set[asyncio.Future[Any]]:
         return {task for task in self._workers.tasks if task is not caller and is_waited_for(task)}
-
-    def _interrupt(self, running: asyncio.Future[Any]) -> None:
-        running.cancel()
 
     @abstractmethod
     def _unsettled(self) -> Iterator[tuple[Message, Any]]:

@@ -7,9 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pyfly_messaging.delivery.handling import handling, is_waited_for
 from pyfly_messaging.delivery.lanes.batch import Batch
-from pyfly_messaging.delivery.lanes.guest import Guest
 from pyfly_messaging.delivery.lanes.interrupted import Interrupted
 from pyfly_messaging.delivery.lanes.lanes import Lanes
 from pyfly_messaging.delivery.settlement import Retry
@@ -17,23 +15,10 @@ from pyfly_messaging.message import Message
 
 
 class SingleLane(Lanes):
-    """One message at a time, in the order in which they came.
-
-    Whoever has a single message can visit the idle lane and run the message himself, in his own
-    task: while nothing is ``in_flight`` and the lane is not ``closed``, he sets ``in_flight`` to 1
-    and ``visited``, and calls `leave` afterwards. What is submitted meanwhile waits.
-
-    Attributes:
-        visited: Whether somebody does.
-        guest: Who it is, once he has to wait for something and others run, who may `drain`.
-
-    """
+    """One message at a time, in the order in which they came."""
 
     def __init__(self, name: str, on_idle: Callable[[], None] | None = None) -> None:
         super().__init__(name, 1, on_idle)
-        self.context.run(handling.set, self)  # for visits; a worker names itself
-        self.guest: Guest | None = None
-        self.visited = False
         self._batches: deque[Batch[Any]] = deque()
         self._position = 0  # in the first batch
         self._retry: Retry | None = None  # what to go on with at that position
@@ -44,39 +29,33 @@ class SingleLane(Lanes):
         self.in_flight += len(batch.messages)
         self._workers.call()
 
-    def put_back(self, batch: Batch[Any], retry: Retry | None) -> None:
-        """Take over the message of a guest that has not settled it; before `leave`."""
-        self._batches.appendleft(batch)
-        self._retry = retry
-        self.in_flight += 1
+    def put_first(self, batch: Batch[Any], retry: Retry | None) -> None:
+        """Take a message that is in flight already, before all others.
 
-    def leave(self) -> None:
-        """Give a visited lane back."""
-        self.visited = False
-        if self.guest is not None:
-            _finish(self.guest.left)
-            self.guest = None
-        self._leaves_flight()
-        if self._batches:
-            self._workers.call()
+        Args:
+            batch: With this one message.
+            retry: The step to begin with; None for the first attempt.
+
+        """
+        self._batches.appendleft(batch)
+        self._position, self._retry = 0, retry
+        self._workers.call()
+
+    def retry_first(self, retry: Retry | None) -> None:
+        """Say which step comes next for the message that `put_first` has taken."""
+        self._retry = retry
+
+    def settle_first(self) -> None:
+        """Settle the message that `put_first` has taken, unless it was handed back."""
+        if not self._handed_back:
+            (token,) = (batch := self._batches.popleft()).tokens
+            batch.settle(token)
+            self._leaves_flight()
 
     def close(self) -> None:
         super().close()
         if self._pausing is not None:
             _finish(self._pausing)
-
-    def _running(self, caller: asyncio.Task[Any] | None) -> set[asyncio.Future[Any]]:
-        running = super()._running(caller)
-        guest = self.guest
-        if guest is not None and guest.task is not caller and is_waited_for(self):
-            running.add(guest.left)
-        return running
-
-    def _interrupt(self, running: asyncio.Future[Any]) -> None:
-        if self.guest is not None and running is self.guest.left:
-            self.guest.interrupt()
-        else:
-            running.cancel()
 
     def _unsettled(self) -> Iterator[tuple[Message, Any]]:
         position = self._position
@@ -85,15 +64,19 @@ class SingleLane(Lanes):
             position = 0
 
     def has_work(self) -> bool:
-        return bool(self._batches) and not self.visited
+        return bool(self._batches)
 
     async def work(self, cancelling: Callable[[], int]) -> None:
         while not self.closed and not cancelling():
             if not self.has_work():
-                await self._workers.sit_idle()
+                await self.wait_for_work()
             elif await self._run(self._batches[0], cancelling):
                 self._batches.popleft()
                 self._position = 0
+
+    async def wait_for_work(self) -> None:
+        """Wait, as the worker, until there is something to do."""
+        await self._workers.sit_idle()
 
     async def _run(self, batch: Batch[Any], cancelling: Callable[[], int]) -> bool:
         """Handle a batch from where it stands; False when that has to end on the way."""
@@ -112,7 +95,7 @@ class SingleLane(Lanes):
                 if retry is None:
                     retry = await attempt(messages[position])
                 while retry is not None:
-                    self._retry = retry  # for whoever goes on if this worker does not
+                    self._retry = retry  # for the next worker, if this one ends here
                     if cancelling() or not await self._pause(retry.delay):
                         return False
                     self._retry = None

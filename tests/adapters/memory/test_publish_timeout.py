@@ -25,13 +25,11 @@ class TestPublishTimeout:
 
     @on_virtual_time
     async def test_a_handler_that_never_ends(self) -> None:
-        """The handler is cancelled in the publisher's task, and tried again without it."""
+        """The handler goes on after its publish has raised."""
         attempts: list[float] = []
 
         async def endless(message: Message) -> None:
             attempts.append(now())
-            if len(attempts) == 1:
-                await asyncio.Event().wait()
             await asyncio.sleep(100)
             ended.append(now())
 
@@ -42,8 +40,8 @@ class TestPublishTimeout:
                 await broker.publish("orders", b"v")
             assert now() == 7.0
             assert this_task().cancelling() == 0
-        assert attempts == [0.0, 7.0]
-        assert ended == [107.0]
+        assert attempts == [0.0]
+        assert ended == [100.0]
 
     @pytest.mark.parametrize("concurrency", [1, 2])
     @on_virtual_time
@@ -150,46 +148,6 @@ class TestPublishTimeout:
         assert raised_at == [10.0, 12.0, 14.0]
 
     @on_virtual_time
-    async def test_a_handler_that_catches_its_cancellation(self) -> None:
-        """A handler that does not end is cancelled again each second until it does."""
-        cancelled_at: list[float] = []
-
-        async def stubborn(message: Message) -> None:
-            while len(cancelled_at) < 3:
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    cancelled_at.append(now())
-
-        service = Service(stubborn)
-        async with running(timeouts=Timeouts(publish=5.0)) as broker:
-            await broker.subscribe("orders", service.on_message)
-            await broker.publish("orders", b"v")
-            assert this_task().cancelling() == 0
-        assert cancelled_at == [5.0, 6.0, 7.0]
-        assert service.values == ["v"]
-
-    @on_virtual_time
-    async def test_a_handler_that_fails_at_its_cancellation(self) -> None:
-        """A handler that answers its cancellation with an error has failed; publish raises."""
-
-        async def fragile(message: Message) -> None:
-            if len(service.got) == 1:
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError as error:
-                    raise ValueError("broken") from error
-
-        service = Service(fragile)
-        async with running(timeouts=Timeouts(publish=5.0)) as broker:
-            await broker.subscribe("orders", service.on_message)
-            with pytest.raises(PublishError):
-                await broker.publish("orders", b"v")
-            assert now() == 5.0
-            await asyncio.sleep(2)
-            assert service.values == ["v", "v"]
-
-    @on_virtual_time
     async def test_what_is_set_off_later_is_still_part_of_it(self) -> None:
         """A handler that outlasts its publish can still publish to its own topic."""
         parts = Service()
@@ -237,7 +195,7 @@ class TestPublishTimeout:
 
     @on_virtual_time
     async def test_the_outer_of_two_brokers(self) -> None:
-        """When the outer broker's publish times out, both messages are kept."""
+        """When the outer broker's publish times out, neither handler is cancelled."""
 
         async def forward(message: Message) -> None:
             if len(outer.got) == 1:
@@ -254,26 +212,5 @@ class TestPublishTimeout:
                 await one.publish("orders", b"v")
             assert now() == 10.0
             assert this_task().cancelling() == 0
-        assert outer.values == ["v", "v"]
-        assert inner.values == ["v", "v"]
-
-    @on_virtual_time
-    async def test_after_the_handler_has_ended(self) -> None:
-        """A time limit that is reached when the handler has just ended cancels nobody."""
-
-        def expire() -> None:
-            (wait,) = broker._waits
-            wait._timer.cancel()
-            wait._expire()
-
-        async def cancels(message: Message) -> None:
-            await asyncio.sleep(1)
-            this_task().cancel()  # of which the publish meets the effect one turn later
-            asyncio.get_running_loop().call_soon(expire)
-
-        service = Service(cancels)
-        async with running() as broker:
-            await broker.subscribe("orders", service.on_message)
-            await broker.publish("orders", b"v")
-        assert service.values == ["v"]
-        assert this_task().cancelling() == 0
+        assert outer.values == ["v", "v"]  # its publish failed after 30 s
+        assert inner.values == ["v"]

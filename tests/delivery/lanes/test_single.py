@@ -1,4 +1,4 @@
-"""One lane for everything, and its guests."""
+"""One lane for everything."""
 
 from __future__ import annotations
 
@@ -92,86 +92,30 @@ class TestSingleLane:
         assert await listener.drain() == []
 
 
-class Guest:
-    """Somebody who visits a lane and waits there."""
+class TestFirst:
+    """A message that was begun outside of the workers."""
 
-    def __init__(self, lane: SingleLane) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.task = task
-        self.left: asyncio.Future[None] = task.get_loop().create_future()
-        self.interrupts: list[float] = []
-        self.lane = lane
-
-    def interrupt(self) -> None:
-        self.interrupts.append(now())
-        if len(self.interrupts) == 2:
-            self.lane.leave()
-
-
-class TestVisits:
-    """A single lane in which somebody else runs a message."""
-
-    def visited(self, listener: Listener) -> SingleLane:
+    def listener(self, script: Script) -> tuple[Listener, SingleLane]:
+        listener = Listener(script)
         lane = listener.lanes
         assert isinstance(lane, SingleLane)
-        lane.in_flight, lane.visited = 1, True
-        return lane
+        return listener, lane
 
     @on_virtual_time
-    async def test_what_comes_waits_until_the_guest_leaves(self) -> None:
-        """A visited lane begins nothing before it is given back."""
-        script = Script()
-        listener = Listener(script)
-        listener.submit("a")
-        await turns()
-        lane = self.visited(listener)
+    async def test_it_goes_on_before_all_others(self) -> None:
+        """A message that is put first comes before those that have been submitted."""
+        listener, lane = self.listener(Script())
+        lane.in_flight = 1
         listener.submit("b")
-        assert lane.in_flight == 2
-        await asyncio.sleep(1)
-        assert script.begun == ["a"]
-        lane.leave()
-        await turns()
-        assert listener.settled == ["a", "b"]
-        assert lane.in_flight == 0
-        assert await listener.drain() == []
-
-    @on_virtual_time
-    async def test_a_worker_that_is_replaced_waits_too(self) -> None:
-        """A worker that comes in place of a cancelled one does not disturb a visit."""
-        script = Script()
-        listener = Listener(script)
-        listener.submit("a")
-        await turns()
-        lane = self.visited(listener)
-        workers()[0].cancel()
-        await turns()
-        listener.submit("b")
-        await asyncio.sleep(1)
-        assert script.begun == ["a"]
-        lane.leave()
-        await turns()
-        assert script.begun == ["a", "b"]
-        assert await listener.drain() == []
-
-    @on_virtual_time
-    async def test_what_the_guest_does_not_settle_comes_first(self) -> None:
-        """A message that a guest puts back goes on before what has come meanwhile."""
-        script = Script()
-        listener = Listener(script)
-        lane = self.visited(listener)
-        listener.submit("b")
-        lane.put_back(listener.batch("a"), None)
-        assert lane.in_flight == 3
-        lane.leave()
+        lane.put_first(listener.batch("a"), None)
         assert lane.in_flight == 2
         await turns()
-        assert listener.settled == ["a", "b"]
+        assert (listener.settled, lane.in_flight) == (["a", "b"], 0)
         assert await listener.drain() == []
 
     @on_virtual_time
-    async def test_what_the_guest_puts_back_goes_on_with_its_retry(self) -> None:
-        """A message is put back together with the step that comes next, and its pause."""
+    async def test_it_goes_on_with_its_retry(self) -> None:
+        """A message is put first together with the step that comes next, and its pause."""
         made: list[float] = []
 
         class Step:
@@ -185,47 +129,23 @@ class TestVisits:
                 raise AssertionError(error)
 
         script = Script()
-        listener = Listener(script)
-        lane = self.visited(listener)
-        lane.put_back(listener.batch("a"), Step())
-        lane.leave()
+        listener, lane = self.listener(script)
+        lane.in_flight = 1
+        lane.put_first(listener.batch("a"), Step())
         await asyncio.sleep(10)
-        assert made == [3.0]
-        assert script.begun == []
-        assert listener.settled == ["a"]
+        assert (made, script.begun, listener.settled) == ([3.0], [], ["a"])
         assert await listener.drain() == []
 
     @on_virtual_time
-    async def test_drain_waits_for_a_guest_and_interrupts_it(self) -> None:
-        """A guest has until the deadline; then it is interrupted, each second again."""
-        listener = Listener(Script())
-        lane = self.visited(listener)
-        lane.guest = guest = Guest(lane)
-        assert await asyncio.create_task(listener.drain(5.0)) == []
-        assert guest.interrupts == [5.0, 6.0]
-        assert lane.guest is None
-
-    @on_virtual_time
-    async def test_drain_waits_no_longer_than_the_guest_stays(self) -> None:
-        """A drain ends with the guest that leaves."""
-        listener = Listener(Script())
-        lane = self.visited(listener)
-        lane.guest = guest = Guest(lane)
-        draining = asyncio.create_task(listener.drain(5.0))
-        await asyncio.sleep(2)
-        lane.leave()
-        assert await draining == []
-        assert (now(), guest.interrupts) == (2.0, [])
-
-    @on_virtual_time
-    async def test_a_guest_that_drains_is_not_waited_for(self) -> None:
-        """A guest can drain the lane that it visits."""
-        listener = Listener(Script())
-        lane = self.visited(listener)
-        lane.guest = guest = Guest(lane)
-        listener.submit("a")
-        assert await listener.drain(5.0) == ["a"]
-        assert (now(), guest.interrupts) == (0.0, [])
-        lane.leave()
-        await turns()
-        assert listener.settled == []
+    async def test_it_is_settled_outside(self) -> None:
+        """What was put first can be settled from outside, but not after it was handed back."""
+        listener, lane = self.listener(Script())
+        lane.in_flight = 1
+        lane.put_first(listener.batch("a"), None)
+        lane.settle_first()
+        assert (listener.settled, lane.in_flight) == (["a"], 0)
+        lane.in_flight = 1
+        lane.put_first(listener.batch("b"), None)
+        assert await listener.drain() == ["b"]
+        lane.settle_first()
+        assert listener.settled == ["a"]

@@ -1,9 +1,10 @@
-"""Handlers on the stack of their publisher: their cancellations and exits."""
+"""Handlers that begin on the stack of their publisher: their task, cancellations and exits."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import ContextVar
 
 import pytest
 
@@ -49,7 +50,7 @@ class TestHandlersThatCancel:
     @pytest.mark.parametrize("concurrency", [1, 2])
     @on_virtual_time
     async def test_always_cancelling_itself_ends_as_a_dead_letter(self, concurrency: int) -> None:
-        """A handler that cancels itself each time is spent like any other."""
+        """A handler that cancels itself each time is dead-lettered like any other."""
 
         async def cancels(message: Message) -> None:
             this_task().cancel()
@@ -71,7 +72,7 @@ class TestHandlersThatCancel:
     async def test_cancelling_itself_and_finishing(
         self, concurrency: int, waits_before: bool, waits_after: bool
     ) -> None:
-        """A handler that survives its own cancellation has succeeded; nobody else is cancelled."""
+        """A handler that survives its own cancellation has succeeded, and its publisher goes on."""
 
         async def cancels(message: Message) -> None:
             if waits_before:
@@ -184,31 +185,25 @@ class TestHandlersThatCancel:
 class TestExits:
     """What ends the process."""
 
-    @pytest.mark.parametrize("waits_before", [True, False])
     @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
     @on_virtual_time
-    async def test_it_passes_through_the_publisher(
-        self, error: type[BaseException], waits_before: bool
-    ) -> None:
-        """An exit leaves publish(); for the message it is a failed attempt, for others nothing."""
+    async def test_it_passes_through_the_publisher(self, error: type[BaseException]) -> None:
+        """An exit of an inline run leaves publish(); for the message it is a failed attempt."""
 
         async def exits(message: Message) -> None:
-            if waits_before:
-                await asyncio.sleep(1)
-            if len(service.got) == 1:
+            if len(service.got) == 2:
                 raise error
 
-        service, other = Service(exits), Service()
+        service = Service(exits)
         async with running(policy=policy(retry_delay=10.0)) as broker:
-            await broker.subscribe("orders", service.on_message, "one")
-            await broker.subscribe("orders", other.on_message, "two")
+            await broker.subscribe("orders", service.on_message)
+            await broker.publish("orders", b"u")
             with pytest.raises(error):
                 await broker.publish("orders", b"v")
-            assert service.values == ["v"]
+            assert service.values == ["u", "v"]
             await asyncio.sleep(20)
-            assert (service.values, other.values) == (["v", "v"], ["v"])
             await broker.publish("orders", b"w")
-            assert service.values == ["v", "v", "w"]
+            assert service.values == ["u", "v", "v", "w"]
 
     @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
     def test_it_leaves_the_event_loop(
@@ -232,3 +227,95 @@ class TestExits:
         assert service.values == ["v", "v"]
         loop.run_until_complete(broker.stop())
         loop.close()
+
+
+class TestInlineRuns:
+    """A handler begins on the stack of its publisher, and goes on in the worker of its lane."""
+
+    @on_virtual_time
+    async def test_nothing_else_has_a_turn(self) -> None:
+        """A publish to an idle lane returns before anything else of the event loop runs."""
+        service, turn = Service(), list[str]()
+        async with running() as broker:
+            await broker.subscribe("orders", service.on_message)
+            await broker.publish("orders", b"u")
+            asyncio.get_running_loop().call_soon(turn.append, "turn")
+            await broker.publish("orders", b"v")
+            assert (service.values, turn) == (["u", "v"], [])
+
+    @pytest.mark.parametrize("published_before", [True, False])
+    @on_virtual_time
+    async def test_one_task_and_one_context(self, published_before: bool) -> None:
+        """A handler has one task, not its publisher's, and its own context, before and after."""
+        seen: list[tuple[object, str]] = []
+
+        async def handle(message: Message) -> None:
+            seen.append((this_task(), variable.get("")))
+            variable.set("handler")
+            await asyncio.sleep(1)
+            seen.append((this_task(), variable.get("")))
+
+        variable: ContextVar[str] = ContextVar("variable")
+        async with running() as broker:
+            await broker.subscribe("orders", handle)
+            if published_before:
+                await broker.publish("orders", b"u")
+                variable.set("publisher")
+                seen.clear()
+            publisher = this_task()
+            await broker.publish("orders", b"v")
+            assert this_task() is publisher
+        (before, one), (after, other) = seen
+        assert before is after is not publisher
+        assert (one, other) == ("", "handler")
+
+    @on_virtual_time
+    async def test_what_comes_meanwhile_waits(self) -> None:
+        """What a handler sets off before it waits is handled after it."""
+        log: list[str] = []
+
+        async def handle(message: Message) -> None:
+            value = message.value.decode()
+            if value == "a":
+                await broker.publish("orders", b"b")
+                await asyncio.sleep(1)
+            log.append(value)
+
+        async with running() as broker:
+            await broker.subscribe("orders", handle)
+            await broker.publish("orders", b"-")
+            await broker.publish("orders", b"a")
+        assert log == ["-", "a", "b"]
+
+    @on_virtual_time
+    async def test_a_stop_before_the_worker_has_its_turn(self) -> None:
+        """A handler that has begun inline ends in its worker, also if the broker stops at once."""
+        service = Service(lambda message: asyncio.sleep(int(message.value)))
+        broker = InMemoryMessageBroker()
+        await broker.subscribe("orders", service.on_message)
+        await broker.start()
+        await broker.publish("orders", b"0")
+        publishing = asyncio.create_task(broker.publish("orders", b"5"))
+        stopping = asyncio.create_task(broker.stop())
+        await asyncio.gather(publishing, stopping)
+        assert (now(), service.values, service.running) == (5.0, ["0", "5"], 0)
+
+    @on_virtual_time
+    async def test_a_handler_that_cancels_its_task_and_waits_for_another(self) -> None:
+        """As in any task, the cancellation reaches what the handler waits for."""
+        inner: list[asyncio.Task[None]] = []
+
+        async def handle(message: Message) -> None:
+            if message.value == b"v" and not inner:
+                this_task().cancel()
+                inner.append(asyncio.create_task(asyncio.sleep(60)))
+                await inner[0]
+
+        service = Service(handle)
+        async with running() as broker:
+            await broker.subscribe("orders", service.on_message)
+            await broker.publish("orders", b"u")
+            await broker.publish("orders", b"v")
+            await asyncio.sleep(1)
+        assert service.values == ["u", "v", "v"]
+        assert inner[0].cancelled()
