@@ -1,4 +1,4 @@
-"""Start and stop: all or nothing, idempotent, one after the other."""
+"""Start and stop: all or nothing, idempotent, one after the other, on one event loop."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Lifecycle:
 
     Attributes:
         running: Between a start that succeeded and the next stop.
+        loop: The event loop that the last start ran on, until everything is closed again.
 
     """
 
@@ -25,21 +26,27 @@ class Lifecycle:
         self, open_: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]
     ) -> None:
         self.running = False
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._open = open_
         self._close = close
-        self._clean = True
         self._stops = 0  # under way
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns_on: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Open, unless it is open. What a failed or cancelled start left is closed again."""
+        """Open, unless it is open. What a failed or cancelled start left is closed again.
+
+        Raises:
+            RuntimeError: It is open on another event loop.
+
+        """
+        self.check_loop()
         async with self._turn():
-            if self.running:
+            if self.running and self.loop is asyncio.get_running_loop():
                 return
-            if not self._clean:  # a stop was cancelled on the way
+            if self.loop is not None:  # a stop was cancelled on the way, or its loop has ended
                 await self._finish()
-            self._clean = False
+            self.loop = asyncio.get_running_loop()
             try:
                 await self._open()
             except BaseException:
@@ -52,21 +59,44 @@ class Lifecycle:
 
         Within a handler it returns at once if another stop is under way: that one waits for the
         handler, which would wait for it.
+
+        Raises:
+            RuntimeError: It is open on another event loop.
+
         """
+        self.check_loop()
         if self._stops and within_handler():
             return
         self._stops += 1
         try:
             async with self._turn():
-                if not self._clean:
+                if self.loop is not None:
                     await self._finish()
         finally:
             self._stops -= 1
 
+    def check_loop(self) -> None:
+        """Refuse a call from another event loop than the one that it is open on.
+
+        A loop that is closed owns nothing any more.
+
+        Raises:
+            RuntimeError: The call comes from another event loop, in most cases another thread.
+
+        """
+        owner = self.loop
+        if owner is None or owner is asyncio.get_running_loop() or owner.is_closed():
+            return
+        raise RuntimeError(
+            "the broker was started on another event loop; hand the call over to that one: with"
+            " asyncio.run_coroutine_threadsafe(call, loop), or from a worker thread of anyio with"
+            " anyio.from_thread.run(function, ...)"
+        )
+
     def _turn(self) -> asyncio.Lock:
         """Return the lock of this event loop: one that was waited for serves no other."""
-        if self._loop is not (loop := asyncio.get_running_loop()):
-            self._loop, self._lock = loop, asyncio.Lock()
+        if self._turns_on is not (loop := asyncio.get_running_loop()):
+            self._turns_on, self._lock = loop, asyncio.Lock()
         return self._lock
 
     async def _finish(self) -> None:
@@ -74,4 +104,4 @@ class Lifecycle:
             await self._close()
         finally:
             self.running = False  # a close that was cancelled has closed some of it
-        self._clean = True
+        self.loop = None

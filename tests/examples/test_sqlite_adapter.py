@@ -199,15 +199,12 @@ class TestProvider:
         async def handle(message: Message) -> None:
             await heard.put(message.value)
 
-        def locked(db: sqlite3.Connection) -> int:
-            raise sqlite3.OperationalError("database is locked")
-
         with isolated(path=folder):
             broker = build_broker()
         await broker.start()
         with monkeypatch.context() as patch:
-            patch.setattr(sys.modules["sqlite_adapter"], "_last", locked)
-            with pytest.raises(BrokerUnavailableError, match="database is locked"):
+            patch.setattr(sys.modules["sqlite_adapter"], "_LAST", "SELECT id FROM missing")
+            with pytest.raises(BrokerUnavailableError, match="no such table: missing"):
                 await broker.subscribe("orders", handle)
         await broker.subscribe("orders", handle)
         await broker.publish("orders", b"1")

@@ -21,6 +21,8 @@ class TestSqlite(ConformanceSuite):
         key_order=True,
         topic_order=True,
         policies=True,
+        batches=True,
+        health=True,
         unreachable=True,
     )
 
