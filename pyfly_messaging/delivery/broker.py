@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from asyncio import get_running_loop
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from threading import get_ident
 from typing import Any
 
 from pyfly_messaging.delivery.deadline import Deadline
@@ -50,7 +50,9 @@ class Broker(ABC):
         self._policy = policy or ListenerPolicy()
         self._registry = Registry(self._publish_dead_letter, on_spent=on_spent)
         self._lifecycle = Lifecycle(self._start, self._stop)
-        self._loop: asyncio.AbstractEventLoop | None = None  # until everything is closed
+        # Those of the last start, until everything is closed.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: int | None = None
         self._stopping = False
 
     @property
@@ -68,7 +70,8 @@ class Broker(ABC):
     ) -> None:
         """Send a message; see `MessageBrokerPort.publish`."""
         check_message(topic, value, key, headers)
-        if self._loop is not get_running_loop():
+        # `get_running_loop` would cost more: up to Python 3.11 it asks the system for the process.
+        if (loop := self._loop) is None or get_ident() != self._thread or not loop.is_running():
             self._refuse()
         await self._send(topic, value, key, headers)
 
@@ -77,7 +80,7 @@ class Broker(ABC):
         batch = tuple(messages)
         for message in batch:
             check_message(message.topic, message.value, message.key, message.headers)
-        if self._loop is not get_running_loop():
+        if (loop := self._loop) is None or get_ident() != self._thread or not loop.is_running():
             self._refuse()
         await self._send_many(batch)
 
@@ -244,7 +247,7 @@ class Broker(ABC):
 
     async def _start(self) -> None:
         deadline = Deadline(self._timeouts.startup)
-        self._loop = get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), get_ident()
         await self._open(deadline)
         begun: set[Route] = set()
         # Others may subscribe while this goes on.
@@ -264,7 +267,7 @@ class Broker(ABC):
     async def _close_once(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         try:
             await self._close(deadline, caller)
-            self._loop = None
+            self._loop = self._thread = None
         finally:
             self._registry.sum_up_failures()
 

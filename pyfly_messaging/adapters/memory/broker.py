@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from threading import get_ident
 from typing import Any, Self
 
 from pyfly_messaging.adapters.memory.consumer import Consumer
 from pyfly_messaging.adapters.memory.publication import Publication, current, note
 from pyfly_messaging.adapters.memory.wait import STOPPED, Wait
+from pyfly_messaging.delivery.broker import Broker
 from pyfly_messaging.delivery.deadline import Deadline
-from pyfly_messaging.delivery.lifecycle import Lifecycle
-from pyfly_messaging.delivery.registry import Registry
-from pyfly_messaging.delivery.subscription import Subscription
-from pyfly_messaging.delivery.uninterrupted import close_within
-from pyfly_messaging.errors import BatchPublishError, NotStartedError
-from pyfly_messaging.health import Health
+from pyfly_messaging.delivery.routing import Route
+from pyfly_messaging.health import ConsumerHealth
 from pyfly_messaging.message import (
     Message,
     check_message,
@@ -35,7 +33,7 @@ from pyfly_messaging.settings import MemorySettings
 _DEAD_LETTERS_KEPT = 10_000
 
 
-class InMemoryMessageBroker:
+class InMemoryMessageBroker(Broker):
     """A broker for development, tests and single processes; nothing outlives the process.
 
     ``publish`` returns when every handler has settled the message, so a test needs no waiting. A
@@ -62,17 +60,13 @@ class InMemoryMessageBroker:
         timeouts: Timeouts | None = None,
         policy: ListenerPolicy | None = None,
     ) -> None:
+        super().__init__(timeouts=timeouts, policy=policy, on_spent=note if raise_errors else None)
         self.dead_letters: deque[Message] = deque(maxlen=_DEAD_LETTERS_KEPT)
         self._raise_errors = raise_errors
         self._skip_retry_delays = skip_retry_delays
-        self._timeouts = timeouts or Timeouts()
-        self._policy = policy or ListenerPolicy()
-        self._registry = Registry(self._dead_letter, on_spent=note if raise_errors else None)
-        self._lifecycle = Lifecycle(self._open, self._close)
-        self._consumers: dict[str, tuple[Consumer, ...]] = {}
+        self._routes: dict[Route, Consumer] = {}
+        self._consumers: dict[str, tuple[Consumer, ...]] = {}  # the same, by topic
         self._waits: set[Wait] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._accepting = False  # what is published
         self._delivering = False
 
     @classmethod
@@ -110,8 +104,8 @@ class InMemoryMessageBroker:
             RuntimeError: On another event loop than ``start()``, or outside of any task.
 
         """
-        if not self._accepting:
-            raise NotStartedError
+        if get_ident() != self._thread:
+            self._refuse()
         consumers = self._consumers.get(topic)
         # A topic with listeners was checked by `subscribe`.
         if consumers is None or type(value) is not bytes or key is not None or headers:
@@ -155,42 +149,6 @@ class InMemoryMessageBroker:
         if self._raise_errors and (error := publication.error()) is not None:
             raise error
 
-    @property
-    def default_policy(self) -> ListenerPolicy:
-        """The policy of a subscription that comes without one."""
-        return self._policy
-
-    async def publish_many(self, messages: Iterable[Message]) -> None:
-        """Deliver messages in their order; return when every handler has settled them.
-
-        Raises:
-            NotStartedError: Before ``start()`` or after ``stop()``.
-            BatchPublishError: Some were not settled in time; it names them.
-            TypeError: A value or key that is not bytes, or a header that is not text.
-            ValueError: A topic that is not a name that every broker takes.
-
-        """
-        if not self._accepting:
-            raise NotStartedError
-        batch = tuple(messages)
-        for message in batch:
-            check_message(message.topic, message.value, message.key, message.headers)
-        outcomes = await asyncio.gather(
-            *(self.publish(m.topic, m.value, key=m.key, headers=m.headers) for m in batch),
-            return_exceptions=True,
-        )
-        failed = [(n, error) for n, error in enumerate(outcomes) if error is not None]
-        if failed:
-            raise BatchPublishError(failed, len(batch)) from failed[0][1]
-
-    def health(self) -> Health:
-        """Return the state of the broker and of each of its consumers."""
-        return Health(
-            started=self._accepting,
-            publishing=self._accepting,
-            consumers=tuple(consumer.health() for consumer in self._all()),
-        )
-
     async def subscribe(
         self,
         topic: str,
@@ -200,58 +158,51 @@ class InMemoryMessageBroker:
         policy: ListenerPolicy | None = None,
         name: str | None = None,
     ) -> None:
-        """Register a handler, before or after ``start()``.
-
-        Args:
-            topic: The topic.
-            handler: An async callable.
-            group: Handlers of one group share the messages; without one each gets them all.
-            policy: What happens around the handler; the broker's default if None.
-            name: What logs call the listener; by default the handler's qualified name.
-
-        Raises:
-            TypeError: The handler is not an async callable.
-            ValueError: An impossible topic or group, or the handler listens here already.
-
-        """
+        """Register a handler; see `Broker.subscribe`."""
         policy = policy or self._policy
         if self._skip_retry_delays:
             policy = policy.replace(retry_delay=0.0)
-        subscription = Subscription.of(topic, handler, group, policy=policy, name=name)
-        route, new = self._registry.add(subscription)
-        if new:
-            consumer = Consumer(route)
-            if self._delivering:
-                consumer.start()
-            self._consumers[topic] = (*self._consumers.get(topic, ()), consumer)
+        await super().subscribe(topic, handler, group, policy=policy, name=name)
 
-    async def start(self) -> None:
-        """Begin to deliver; messages kept by the last stop come first."""
-        await self._lifecycle.start()
-
-    async def stop(self) -> None:
-        """Let running handlers finish within the shutdown timeout, then cancel them."""
-        await self._lifecycle.stop()
-
-    async def _open(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        for consumer in self._all():
+    async def _open(self, deadline: Deadline) -> None:
+        for consumer in self._routes.values():
             consumer.start()
-        self._accepting = self._delivering = True
+        self._delivering = True
 
-    async def _close(self) -> None:
-        await close_within(self._timeouts.shutdown, self._drain)
-
-    async def _drain(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
+    async def _close(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         self._delivering = False
-        await asyncio.gather(*(consumer.stop(deadline, caller) for consumer in self._all()))
-        self._accepting = False  # not before: handlers that were finishing may publish
+        consumers = self._routes.values()
+        await asyncio.gather(*(consumer.stop(deadline, caller) for consumer in consumers))
         for wait in self._waits:
             wait.give_up(STOPPED)
-        self._registry.sum_up_failures()
 
-    def _all(self) -> list[Consumer]:
-        return [consumer for consumers in self._consumers.values() for consumer in consumers]
+    async def _accept(self, route: Route) -> None:
+        if route not in self._routes:
+            self._routes[route] = consumer = Consumer(route)
+            if self._delivering:
+                consumer.start()
+            self._consumers[route.topic] = (*self._consumers.get(route.topic, ()), consumer)
+
+    async def _listen(self, route: Route, deadline: Deadline) -> None:
+        """Nothing to do: what is accepted has a consumer, which runs while the broker does."""
+
+    async def _listen_to_all(self, routes: Sequence[Route], deadline: Deadline) -> None:
+        """Nothing to do either."""
+
+    async def _unlisten(self, route: Route) -> None:
+        """Nothing to do: no route is taken back, because nothing can fail."""
+
+    async def _send(
+        self, topic: str, value: bytes, key: bytes | None, headers: dict[str, str] | None
+    ) -> None:
+        await self.publish(topic, value, key=key, headers=headers)
+
+    async def _publish_dead_letter(self, letter: Message, error: BaseException) -> None:
+        self.dead_letters.append(letter)
+        _submit_copies(self._consumers.get(letter.topic, ()), letter, current.get())
+
+    def _health_of(self, route: Route) -> ConsumerHealth:
+        return self._routes[route].health()
 
     async def _finish(self, publication: Publication) -> None:
         """Wait, but not for ever, for what a publish has set off."""
@@ -262,10 +213,6 @@ class InMemoryMessageBroker:
         finally:
             self._waits.discard(wait)
             wait.close()
-
-    async def _dead_letter(self, letter: Message, error: BaseException) -> None:
-        self.dead_letters.append(letter)
-        _submit_copies(self._consumers.get(letter.topic, ()), letter, current.get())
 
 
 def _submit_copies(
