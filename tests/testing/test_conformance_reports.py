@@ -1,6 +1,7 @@
 """What the kit says: of messages that differ, of leftovers, and of a suite that cannot work."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import tempfile
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from pyfly_messaging.adapters.memory import InMemoryMessageBroker
+from pyfly_messaging.delivery import end_task
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import MessageBrokerPort
@@ -17,6 +19,10 @@ from pyfly_messaging.testing.conformance import Capabilities, ConformanceSuite, 
 from pyfly_messaging.testing.conformance.compare import expect, expect_bytes
 from pyfly_messaging.testing.conformance.leftovers import Leftovers
 from pyfly_messaging.testing.conformance.mistakes import mistakes_of
+from pyfly_messaging.testing.conformance.stacks import stacks
+
+from .faults.base import Fault
+from .faults.lifecycle import LeavesATask
 
 
 class Sound(ConformanceSuite):
@@ -182,3 +188,77 @@ def test_publish_that_waits_is_told_of_its_capability() -> None:
     suite = _suite(capabilities=Capabilities(), deadline=0.1)
     with pytest.raises((AssertionError, Exception), match="settles_on_publish"):
         suite().test_stop_begins_nothing_more()  # type: ignore[attr-defined]
+
+
+class Stuck(Fault):
+    """Hangs in its stop, in a task that swallows a cancellation."""
+
+    async def stop(self) -> None:
+        await self.inner.stop()
+        await self.spawn(self._hang())
+
+    async def _hang(self) -> None:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._wait_for_the_server()
+
+    async def _wait_for_the_server(self) -> None:
+        await asyncio.Event().wait()
+
+
+class StuckSuite(Sound):
+    """The in-memory broker that hangs in its stop."""
+
+    deadline = 0.2
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        return Stuck(lambda own: InMemoryMessageBroker(policy=own, timeouts=timeouts), policy)
+
+
+def test_stop_that_hangs_shows_where_each_task_waits() -> None:
+    """The failure of a stop that hangs has the stacks of the tasks, innermost call last."""
+    with pytest.raises(AssertionError, match=r"^waited 0\.4 s for stop\(\) to return") as caught:
+        StuckSuite().test_restart()
+    (note,) = caught.value.__notes__
+    assert note.startswith("The tasks that still run:\ntask ")
+    order = ["in test_restart", "in within", "in stop", "in _hang", "in _wait_for_the_server"]
+    assert [note.count(name) > 0 for name in order] == [True] * len(order)
+    assert note.index("in _hang") < note.index("in _wait_for_the_server")
+
+
+def test_many_tasks_are_counted() -> None:
+    """Of very many tasks the first are shown, and how many there are more."""
+
+    async def show() -> str:
+        tasks = [asyncio.create_task(asyncio.sleep(3600), name=f"no {n:02}") for n in range(30)]
+        await asyncio.sleep(0)
+        try:
+            return stacks(tasks)
+        finally:
+            await end_task(*tasks)
+
+    text = asyncio.run(show())
+    assert text.count("in sleep") == 20
+    assert text.endswith("... and 10 more tasks\n")
+
+
+class LeavingSuite(Sound):
+    """The in-memory broker that leaves a task behind."""
+
+    deadline = 0.2
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        def make(own: ListenerPolicy) -> InMemoryMessageBroker:
+            return InMemoryMessageBroker(policy=own, timeouts=timeouts)
+
+        return LeavesATask(make, policy)
+
+
+def test_task_left_behind_is_told_after_every_case() -> None:
+    """A task that outlives the brokers of a case fails it, with its name and where it waits."""
+    with pytest.raises(
+        AssertionError, match=r"stopped, and left behind: task Task-.*sleep"
+    ) as caught:
+        LeavingSuite().test_every_byte_in_a_value()
+    (note,) = caught.value.__notes__
+    assert "in sleep" in note

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
-from pyfly_messaging.delivery import end_task
+from pyfly_messaging.delivery.ending import CANCEL_AGAIN_AFTER, end_task
 from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.ports import AppliesPolicies, MessageBrokerPort, MessageHandler
 from pyfly_messaging.testing.conformance.capabilities import Capabilities
 from pyfly_messaging.testing.conformance.made_broker import check_broker
 from pyfly_messaging.testing.conformance.probe import Probe
+from pyfly_messaging.testing.conformance.stacks import stacks
 
 T = TypeVar("T")
 
@@ -101,10 +103,13 @@ class Stage:
             await self.within(case, "the end of the case", limit)
         except BaseException:
             await self._strike()
+            # The end of the event loop would wait for ever for one that swallows a cancellation.
+            await end_task(*_others())
             raise
         for result in await self._strike():
             if isinstance(result, BaseException):
                 raise result
+        await self._no_task_left()
 
     async def _strike(self) -> list[BaseException | None]:
         """End what the case began; return what became of each broker's stop."""
@@ -116,6 +121,25 @@ class Stage:
         ended = (publish for publish in self._publishes if publish not in endless)
         await asyncio.gather(*ended, return_exceptions=True)
         return results
+
+    async def _no_task_left(self) -> None:
+        """Check that all has ended that ran in this event loop.
+
+        Raises:
+            AssertionError: A task still runs after the deadline; it says which, and a note where.
+
+        """
+        __tracebackhide__ = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.deadline):
+                while _others():
+                    await asyncio.sleep(0.01)
+        if left := _others():
+            names = ", ".join(sorted(f"{task.get_name()}: {task.get_coro()}" for task in left))
+            error = AssertionError(f"all brokers are stopped, and left behind: task {names}")
+            error.add_note(stacks(left))
+            await end_task(*left)
+            raise error
 
     def broker(
         self, policy: ListenerPolicy = QUICK, *, shutdown: float | None = None
@@ -229,19 +253,67 @@ class Stage:
         """Return what a step returns.
 
         Raises:
-            AssertionError: It is not over within ``seconds``, by default the suite's deadline.
+            AssertionError: It is not over within ``seconds``, by default the suite's deadline. A
+                note says where each task waits.
 
         """
         __tracebackhide__ = True
-        seconds = seconds or self.deadline
-        limit = asyncio.timeout(seconds)
+        limit = _Limit(seconds or self.deadline)
         try:
-            async with limit:
-                return await step
-        except TimeoutError:
-            if limit.expired():
-                raise AssertionError(f"waited {seconds:g} s for {what}") from None
-            raise
+            with limit:
+                result = await step
+        except asyncio.CancelledError:
+            if not limit.is_over:
+                raise
+        else:
+            if not limit.is_over:
+                return result
+        error = AssertionError(f"waited {limit.seconds:g} s for {what}")
+        error.add_note(limit.stacks)
+        raise error
+
+
+class _Limit:
+    """Cancels the current task when the time is over, and again each second while it goes on.
+
+    ``asyncio.timeout`` cancels once, and waits for ever for a step that swallows that.
+
+    Attributes:
+        seconds: The time.
+        is_over: Whether it was over before the end.
+        stacks: Where each task waited when it was over.
+
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_over = False
+        self.stacks = ""
+        self._cancelled = 0
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - it is awaited in one
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(self.seconds, self._expire)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        for _number in range(self._cancelled):
+            self._task.uncancel()
+
+    def _expire(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.stacks = stacks()  # before the cancellation, which unwinds them
+        self._cancelled += 1
+        self._task.cancel()
+        self._timer = asyncio.get_running_loop().call_later(CANCEL_AGAIN_AFTER, self._expire)
+
+
+def _others() -> set[asyncio.Task[Any]]:
+    """Return the tasks of this event loop, without the current one."""
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
 def _absent(suite: Stage, method: str) -> str:

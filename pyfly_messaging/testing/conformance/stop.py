@@ -16,6 +16,7 @@ from pyfly_messaging.testing.conformance.leftovers import Leftovers
 from pyfly_messaging.testing.conformance.stage import QUICK, Stage, fail, turns
 
 _SHORT = 0.1  # seconds for a stop that has to cancel its handlers
+_QUICK_S = 5.0  # more than any broker needs to say goodbye, and less than the usual timeouts
 _MANY = 1000  # messages of each publisher: more than there is time for
 
 
@@ -29,6 +30,19 @@ class StopCases(Stage):
         await self.stop(unused)
         await asyncio.gather(self.stop(broker), self.stop(broker))
         await self.stop(broker)
+
+    @case()
+    async def test_idle_stop_is_quick(self) -> None:
+        """A stop with nothing to do does not wait for its timeout, whether or not there was work
+        before.
+        """
+        broker, topic, probe = await self.listening()
+        await broker.subscribe(topic, self.probe())
+        unused, _, _ = await self.listening()
+        await broker.publish(topic, b"message", key=b"key")
+        await probe.handled()
+        for idle in (unused, broker):
+            await self.within(idle.stop(), "an idle stop()", min(_QUICK_S, self.deadline / 2))
 
     @case()
     async def test_stop_while_it_starts(self) -> None:

@@ -102,6 +102,14 @@ class NeverStops(Fault):
         await asyncio.Event().wait()
 
 
+class IsSlowToStop(Fault):
+    """Waits in stop until its timeout is over, though nothing is in work."""
+
+    async def stop(self) -> None:
+        await self.inner.stop()
+        await asyncio.sleep(0.4)
+
+
 class StopsAtOnce(Fault):
     """Cancels the handlers that run, without giving them time."""
 
@@ -122,6 +130,18 @@ class LeavesATask(Fault):
     async def start(self) -> None:
         await self.inner.start()
         self.spawn(asyncio.sleep(3600))
+
+
+class LeavesATaskOfEachRestart(Fault):
+    """Leaves a task behind when it is started again."""
+
+    starts = 0
+
+    async def start(self) -> None:
+        await self.inner.start()
+        self.starts += 1
+        if self.starts > 1:
+            self.spawn(asyncio.sleep(3600))
 
 
 class LeavesAThread(Fault):
