@@ -28,6 +28,7 @@ FAULTS: list[tuple[type[Fault], str]] = [
     (delivery.IgnoresGroups, "test_group_shares_messages_in_turn"),
     (delivery.SharesWithoutGroup, "test_every_listener_without_group_gets_every_message"),
     (delivery.CallsOneAfterTheOther, "test_listeners_without_group_do_not_wait_for_each_other"),
+    (delivery.RenewsNoClaim, "test_slow_handler_keeps_its_message"),
     (delivery.RaisesConcurrency, "test_concurrency_of_one_listener_in_a_group"),
     (failure.RetriesEveryHandler, "test_only_the_failed_handler_is_retried"),
     (failure.SwallowsErrors, "test_failed_attempt_is_repeated"),
@@ -105,7 +106,9 @@ FAULTS: list[tuple[type[Fault], str]] = [
 class Sound(ConformanceSuite):
     """The in-memory broker with nothing wrong."""
 
-    capabilities = Capabilities(redelivers=True, key_order=True, settles_on_publish=True)
+    capabilities = Capabilities(
+        redelivers=True, key_order=True, settles_on_publish=True, takeover=0.1
+    )
 
     def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
         return InMemoryMessageBroker(policy=policy, timeouts=timeouts)

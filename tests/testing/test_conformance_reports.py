@@ -262,3 +262,14 @@ def test_task_left_behind_is_told_after_every_case() -> None:
         LeavingSuite().test_every_byte_in_a_value()
     (note,) = caught.value.__notes__
     assert "in sleep" in note
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error"), [(True, TypeError), ("1", TypeError), (0, ValueError), (-0.5, ValueError)]
+)
+def test_takeover_is_a_number_of_seconds(seconds: Any, error: type[Exception]) -> None:
+    """The time after which a claim expires is a number of seconds, with fractions if need be."""
+    assert Capabilities(takeover=0.5).missing(("takeover",)) is None
+    assert Capabilities().missing(("takeover",)) == "takeover"
+    with pytest.raises(error, match=r"^takeover is"):
+        Capabilities(takeover=seconds)

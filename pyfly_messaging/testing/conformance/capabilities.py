@@ -35,10 +35,12 @@ class Capabilities:
         in_flight_limit: How many messages a listener may hold unsettled, if that is bounded; the
             broker that the suite makes, not more than a few hundred.
         message_limit: The broker refuses a value of more bytes, if it has such a limit.
+        takeover: Seconds after which an instance takes what another one has claimed and not
+            renewed, for brokers whose claims expire; those that the suite makes, a few seconds.
 
     Raises:
         TypeError: There is no such capability, or its value is of the wrong kind.
-        ValueError: A limit below 1.
+        ValueError: A limit below 1, or a takeover of no time.
 
     """
 
@@ -59,6 +61,7 @@ class Capabilities:
     foreign: bool = False
     in_flight_limit: int | None = None
     message_limit: int | None = None
+    takeover: float | None = None
 
     def __new__(cls, **claims: object) -> Self:
         """Refuse what is no capability, with a suggestion; `dataclass` would make none."""
@@ -72,9 +75,11 @@ class Capabilities:
     def __post_init__(self) -> None:
         for name in CAPABILITIES:
             value: object = getattr(self, name)
-            if name not in _LIMITS and not isinstance(value, bool):
+            if name == "takeover":
+                _check_seconds(name, value)
+            elif name not in _LIMITS and not isinstance(value, bool):
                 raise TypeError(f"{name} is claimed with True or False, not with {value!r}")
-            if name in _LIMITS and value is not None:
+            elif name in _LIMITS and value is not None:
                 _check_limit(name, value)
 
     def missing(self, needs: tuple[str, ...]) -> str | None:
@@ -90,6 +95,15 @@ def _check_limit(name: str, value: object) -> None:
         raise TypeError(f"{name} is a number, or None where there is no limit; not {value!r}")
     if value < 1:
         raise ValueError(f"{name} is at least 1, or None where there is no limit; not {value}")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is a number of seconds, or None; not {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name} is more than 0 seconds, or None; not {value:g}")
 
 
 _LIMITS = ("in_flight_limit", "message_limit")

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pyfly_messaging.message import Message
 from pyfly_messaging.testing.conformance.case import case
 from pyfly_messaging.testing.conformance.compare import expect
+from pyfly_messaging.testing.conformance.probe import Probe
 from pyfly_messaging.testing.conformance.stage import Stage
+
+_CLAIMS = 2.5  # how many times a claim could expire while the slow handler runs
 
 
 class GroupCases(Stage):
@@ -137,6 +142,23 @@ class GroupCases(Stage):
         await slow.handled(3)
         assert slow.values == quick.values == [b"1", b"2", b"3"]
 
+    @case("groups_across_instances", "takeover")
+    async def test_slow_handler_keeps_its_message(self) -> None:
+        """A message whose handler runs for longer than a claim lasts is handled by no other
+        instance meanwhile.
+        """
+        claim, topic, group = self.capabilities.takeover, self.name(), self.name("group")
+        assert claim is not None
+        both = [
+            await self.listening(lambda _: asyncio.sleep(claim * _CLAIMS), topic=topic, group=group)
+            for _ in range(2)
+        ]
+        probes = [probe for _, _, probe in both]
+        await self.hand_over(both[0][0], topic, b"slow")
+        await asyncio.sleep(claim * (_CLAIMS + 1))
+        await self.within(_any_done(probes), "the slow handler to finish")
+        assert [len(probe.called) for probe in probes] in ([1, 0], [0, 1])
+
     @case("groups_across_instances")
     async def test_instances_share_a_group(self) -> None:
         """Of the instances of a group exactly one gets each message."""
@@ -207,3 +229,8 @@ class GroupCases(Stage):
         for probe in probes:
             await probe.handled(2)
             assert probe.values == [b"1", b"2"]
+
+
+async def _any_done(probes: list[Probe]) -> None:
+    while not any(probe.done for probe in probes):
+        await asyncio.sleep(0.01)

@@ -23,6 +23,20 @@ class AcknowledgesFirst(Fault):
         self.cancel_all()
 
 
+class RenewsNoClaim(Fault):
+    """Gives a message to another handler when one takes long."""
+
+    def handler(self, handler: MessageHandler) -> MessageHandler:
+        async def handle(message: Message) -> None:
+            first = self.spawn(handler(message))
+            await asyncio.wait((first,), timeout=0.1)
+            if not first.done():
+                self.spawn(handler(message))
+            await first
+
+        return handle
+
+
 class NeverAcknowledges(Fault):
     """Handles a message, and does not settle it."""
 
