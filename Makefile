@@ -45,7 +45,7 @@ test: $(READY) ## Run every test but long chaos, on real brokers that it install
 	@$(BIN)/python -m tests.run -m 'not chaos' $(PYTEST_ARGS)
 
 chaos: $(READY) ## Run storms, fuzzing and outages for long: all of tests/chaos
-	@PYFLY_STORM_CALLS=$${PYFLY_STORM_CALLS:-500} FUZZ_SECONDS=$${FUZZ_SECONDS:-300} \
+	@PYFLY_STORM_CALLS=$${PYFLY_STORM_CALLS:-300} FUZZ_SECONDS=$${FUZZ_SECONDS:-300} \
 		$(BIN)/python -m tests.run --no-coverage $(PYTEST_ARGS) tests/chaos
 
 lint: $(READY) ## Format, lint, dependency direction, types

@@ -69,6 +69,7 @@ def kafka_cluster() -> Iterator[KafkaFactory]:
     with ExitStack() as stack:
 
         def start(nodes: int = 1, **options: Unpack[KafkaOptions]) -> KafkaCluster:
+            options.setdefault("brief", True)
             cluster = KafkaCluster(nodes, **options)
             return _or_skip(lambda: stack.enter_context(cluster))
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
+# A test that needs both brokers, if there were one, would run with Kafka.
 GROUPS = {
     "kafka": "kafka",
     "rabbitmq": "rabbitmq and not kafka",

@@ -217,7 +217,7 @@ class KafkaCluster:
     def _make_server(self, node: KafkaNode, files: KafkaFiles) -> Server:
         server = Server(
             f"kafka-{node.number}",
-            server_command(files),
+            server_command(files, self._options),
             folder=node.folder,
             environ=os.environ,
             explain=lambda: thrown_exceptions(node.folder),

@@ -36,7 +36,7 @@ from tests.brokers import KafkaCluster, RabbitCluster
 from tests.chaos.foreign import AmqpMessage, KafkaBatch, amqp_messages, kafka_batches
 from tests.integration.test_kafka_support import make_adapter, new_topic, unique
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "5"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 900)]
 DEADLINE = 120.0
 """Seconds for a message of our own to be handled, on however busy a machine."""

@@ -103,6 +103,7 @@ async def test_a_broker_that_is_killed_and_comes_back(
         assert all(consumer.error is None for consumer in adapter.health().consumers)
 
 
+@pytest.mark.chaos
 async def test_a_broker_that_comes_back_at_another_address(
     kafka_cluster: KafkaFactory, tcp_proxy: ProxyFactory
 ) -> None:
@@ -205,6 +206,7 @@ async def test_a_cluster_loses_its_coordinator_and_then_all_brokers(three: Kafka
     assert tally.failed == 0
 
 
+@pytest.mark.chaos
 async def test_a_frozen_leader_does_not_outlast_a_publish(three: KafkaCluster) -> None:
     """A publish to a partition whose leader hangs is taken by the next leader in time."""
     servers, inbox = three.bootstrap_servers, Inbox()
@@ -243,7 +245,7 @@ async def test_publishes_are_bounded_while_brokers_are_down(single: KafkaCluster
         await adapter.publish(topic, b"after")
 
 
-@pytest.mark.parametrize("how", ["kill", "pause"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("pause", marks=pytest.mark.chaos)])
 async def test_stop_is_bounded_while_brokers_are_down(single: KafkaCluster, how: str) -> None:
     """With the broker dead or frozen a stop returns in time, ends every publish, leaves nothing."""
     servers = single.bootstrap_servers

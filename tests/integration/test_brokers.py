@@ -48,10 +48,14 @@ async def test_rabbitmq_gives_back_what_was_published(rabbitmq: RabbitCluster) -
     assert await take(rabbitmq.url, queue, 2) == [b"one", b"two"]
 
 
-def test_versions_are_what_runs(kafka: KafkaCluster, rabbitmq: RabbitCluster) -> None:
-    """Both shared brokers know their version and where they come from."""
+def test_kafka_knows_its_version(kafka: KafkaCluster) -> None:
+    """The shared Kafka knows its version and where it comes from."""
     assert kafka.version
     assert kafka.origin
+
+
+def test_rabbitmq_knows_its_version(rabbitmq: RabbitCluster) -> None:
+    """The shared RabbitMQ knows its version and where it comes from."""
     assert rabbitmq.version[0] in "34"
     assert rabbitmq.origin
 
@@ -319,17 +323,25 @@ def test_rabbitmq_says_why_it_did_not_start() -> None:
         _ = cluster.pids
 
 
-def test_stop_leaves_nothing(kafka_cluster: KafkaFactory, rabbit_cluster: RabbitFactory) -> None:
-    """After `stop()` neither the processes nor their folders nor their ports are in use."""
-    for cluster in (kafka_cluster(), rabbit_cluster()):
-        pids = cluster.pids
-        folders = [Path(f"/proc/{pid}/cwd").readlink() for pid in pids]
-        assert all(map(runs, pids))
-        assert all(folder.exists() for folder in folders)
-        cluster.stop()
-        cluster.stop()
-        assert not any(map(runs, pids))
-        assert not any(folder.exists() for folder in folders)
+def test_stop_of_kafka_leaves_nothing(kafka_cluster: KafkaFactory) -> None:
+    """After `stop()` neither the process nor its folder is there."""
+    leaves_nothing(kafka_cluster())
+
+
+def test_stop_of_rabbitmq_leaves_nothing(rabbit_cluster: RabbitFactory) -> None:
+    """After `stop()` neither the process nor its folder is there."""
+    leaves_nothing(rabbit_cluster())
+
+
+def leaves_nothing(cluster: KafkaCluster | RabbitCluster) -> None:
+    pids = cluster.pids
+    folders = [Path(f"/proc/{pid}/cwd").readlink() for pid in pids]
+    assert all(map(runs, pids))
+    assert all(folder.exists() for folder in folders)
+    cluster.stop()
+    cluster.stop()
+    assert not any(map(runs, pids))
+    assert not any(folder.exists() for folder in folders)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
