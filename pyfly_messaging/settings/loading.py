@@ -22,10 +22,8 @@ from pyfly_messaging.settings.catalogue.tree import catalogue
 from pyfly_messaging.settings.diagnostics.diagnostic import Diagnostic, ExcerptLine, in_order
 from pyfly_messaging.settings.diagnostics.origins import Origin, Path, Provenance
 from pyfly_messaging.settings.diagnostics.report import brief, most_important
-from pyfly_messaging.settings.diagnostics.source_text import SourceText
 from pyfly_messaging.settings.models.provider import BUILT_IN, entry_point_names
-from pyfly_messaging.settings.sources.discovery import Files
-from pyfly_messaging.settings.sources.gathering import gather
+from pyfly_messaging.settings.sources.gathering import Gathered, gather, layers
 from pyfly_messaging.settings.sources.inputs import (
     Inputs,
     current_inputs,
@@ -75,18 +73,24 @@ class Load:
         self.provenance = Provenance()
         self.diagnostics: list[Diagnostic] = []
         self.taken: list[Mapping[str, Any]] = []
-        self.lost = False
         self.refused: ValidationError | None = None
         self.arguments: dict[str, Any] = {}
-        self.files = Files((), ())
         self.layers: list[Layer] = []
-        self._texts: dict[str, SourceText] = {}
         self._others: list[Layer] = []
         self.adapters: tuple[Adapter, ...] = ()
         self._hidden: set[str] | None = None
-        self._gather(keywords)
-        if others := self._not_ours():
-            self._extend(others, keywords)
+        gathered = gather(self.naming, inputs, keywords, self.report)
+        self.files = gathered.found
+        self.provenance.files = tuple(str(path) for path in gathered.found.paths)
+        self._texts = gathered.texts
+        of_reading = tuple(self.diagnostics)
+        self._bind(gathered)
+        if (others := self._not_ours()) and self._extend(others):
+            # What is there is known only now: what was read gets its meaning anew.
+            self.diagnostics[:] = of_reading
+            self._bind(gathered)
+            self._report_adapters()
+        self.lost = gathered.lost
 
     @contextmanager
     def validating(self) -> Iterator[None]:
@@ -189,20 +193,22 @@ class Load:
         given = (layer.values["provider"] for layer in self.layers if "provider" in layer.values)
         return next(given, field.default if field is not None else None)
 
-    def _extend(self, names: set[str], keywords: Mapping[str, Any]) -> None:
-        """Read again with the sections of the adapters that are named, if there are such."""
+    def _extend(self, names: set[str]) -> bool:
+        """Add the sections of the adapters that are named; tell whether there are such."""
         from pyfly_messaging.settings.plugins.extension import extended
         from pyfly_messaging.settings.plugins.installed import adapters, field_name
 
         same = {field_name(name) for name in names}
         if same.isdisjoint(map(field_name, entry_point_names())):
-            return
+            return False
         own = self.settings_cls.model_fields
         self.adapters = tuple(found for found in adapters(names) if found.field not in own)
         self.settings_cls = extended(self.settings_cls, self.adapters)
         self.root = catalogue(self.settings_cls)
-        self.diagnostics.clear()
-        self._gather(keywords)
+        return True
+
+    def _report_adapters(self) -> None:
+        """Give each adapter its section; report those that cannot be used."""
         for adapter in self.adapters:
             self.layers[-1].values.setdefault(adapter.field, {})
             if adapter.problem is not None:
@@ -236,12 +242,9 @@ class Load:
                 return section, origin
         return section, None
 
-    def _gather(self, keywords: Mapping[str, Any]) -> None:
-        """Read all layers."""
-        found = gather(self.root, self.naming, self.inputs, keywords, self.report)
-        self.layers, self.files, self.lost = found.layers, found.files, found.lost
-        self.provenance.files = tuple(str(path) for path in found.files.paths)
-        self._texts = found.texts
+    def _bind(self, gathered: Gathered) -> None:
+        """Make layers of what was read."""
+        self.layers = layers(self.root, self.naming, gathered, self.report)
         for path, origin in take_back(self.layers).items():
             from pyfly_messaging.settings.binding.complaints import idle_null
 

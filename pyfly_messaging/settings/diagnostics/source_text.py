@@ -78,6 +78,11 @@ class SourceText:
         end_line, end_column = self.position(end)
         return Origin("file", self.name, "", line, column, end_line, end_column)
 
+    def forget_marks(self) -> None:
+        """Forget what `hide` and `show` were told, before the text is bound to other settings."""
+        self._hidden = frozenset()
+        self._shown.clear()
+
     def hide(self, spans: Iterable[tuple[int, int]]) -> None:
         """Forbid the spans of nodes to be quoted, whatever else is said about them."""
         self._hidden = self._hidden.union(spans)

@@ -1,11 +1,11 @@
-"""Gathering: from arguments, variables and files to layers, the highest precedence first."""
+"""Gathering: read everything, and make layers of it, the highest precedence first."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pyfly_messaging.settings.binding.binder import Binder
 from pyfly_messaging.settings.binding.given import from_keywords
@@ -23,55 +23,104 @@ from pyfly_messaging.settings.text.local_files import is_there
 from pyfly_messaging.settings.text.names import full
 from pyfly_messaging.settings.text.nesting import Excess, excess
 
+if TYPE_CHECKING:
+    from pyfly_messaging.settings.sources.yaml.file import YamlFile
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was read.
+    """What was read, before it is known which settings there are.
 
     Attributes:
-        layers: All layers, the one with the highest precedence first.
-        files: The files, and the active profiles.
-        texts: The texts of the files by their names, for reports.
-        lost: Whether a file could not be read at all.
+        arguments: Keyword arguments that have an end.
+        environ: The environment.
+        dotenv: The variables of ``.env``.
+        secrets: The files of the secrets directory.
+        found: Which files there are, and the active profiles.
+        files: The files, the base first.
+        missing: Whether a file is not there that should be.
 
     """
 
-    layers: list[Layer] = field(default_factory=list)
-    files: Files = field(default_factory=lambda: Files((), ()))
-    texts: dict[str, SourceText] = field(default_factory=dict)
-    lost: bool = False
+    arguments: dict[str, Any]
+    environ: Mapping[str, str]
+    dotenv: list[Variable]
+    secrets: list[Variable]
+    found: Files
+    files: list[YamlFile]
+    missing: bool
+
+    @property
+    def lost(self) -> bool:
+        """Whether a file could not be read at all."""
+        return self.missing or any(file.lost for file in self.files)
+
+    @property
+    def texts(self) -> dict[str, SourceText]:
+        """The texts of the files by their names, for reports."""
+        sources = (file.source for file in self.files)
+        return {source.name: source for source in sources if source is not None}
 
 
-def gather(
-    root: Setting, naming: Naming, inputs: Inputs, keywords: Mapping[str, Any], report: Report
-) -> Gathered:
-    """Read all layers. The list in the middle is the precedence, the highest first."""
+def gather(naming: Naming, inputs: Inputs, keywords: Mapping[str, Any], report: Report) -> Gathered:
+    """Read everything once: arguments, environment, ``.env``, secrets, files."""
     environ = inputs.variables
     dotenv = _dotenv(inputs, report)
-    known = {v.name: v.text for v in dotenv} | dict(environ) if dotenv else environ
-    read = EnvironmentReader(root, naming, report).read
-    found = Gathered()
-    found.layers = [
-        _arguments(root, keywords, report),
-        read("environment", variables(environ, naming.prefix)),
-        read("dotenv", [v for v in dotenv if v.name.upper().startswith(naming.prefix)]),
-        read("secrets", _secrets(inputs, known, naming, report)),
-        *_files(found, root, inputs, known, report),
+    known = _known(environ, dotenv)
+    arguments = _finite(keywords, report)
+    secrets = _secrets(inputs, known, naming, report)
+    problems: list[Diagnostic] = []
+    found = find_files(inputs, known, problems.append)
+    for problem in problems:
+        report(problem)
+    files = _read_files(found, report)
+    missing = any(problem.code in {"CFG018", "CFG026"} for problem in problems)
+    return Gathered(arguments, environ, dotenv, secrets, found, files, missing)
+
+
+def layers(root: Setting, naming: Naming, given: Gathered, report: Report) -> list[Layer]:
+    """Return what was read as layers of settings. The list is the precedence, the highest first."""
+    read, prefix = EnvironmentReader(root, naming, report).read, naming.prefix
+    known = _known(given.environ, given.dotenv)
+    result = [
+        _arguments(root, given.arguments, report),
+        read("environment", variables(given.environ, prefix)),
+        read("dotenv", [v for v in given.dotenv if v.name.upper().startswith(prefix)]),
+        read("secrets", given.secrets),
+        # The last profile wins over those before it, and each of them over the base file.
+        *(file.layer(root, known, report) for file in reversed(given.files)),
     ]
-    _near_misses(environ, dotenv, root, naming, report)
-    return found
+    _near_misses(given, root, naming, report)
+    return result
 
 
-def _arguments(root: Setting, keywords: Mapping[str, Any], report: Report) -> Layer:
-    layer = Layer("arguments")
+def _known(environ: Mapping[str, str], dotenv: list[Variable]) -> Mapping[str, str]:
+    return {v.name: v.text for v in dotenv} | dict(environ) if dotenv else environ
+
+
+def _read_files(found: Files, report: Report) -> list[YamlFile]:
+    if not found.paths:
+        return []
+    # Without a file no YAML parser is imported.
+    from pyfly_messaging.settings.sources.yaml.file import YamlFile
+
+    return [YamlFile(path, report) for path in found.paths]
+
+
+def _finite(keywords: Mapping[str, Any], report: Report) -> dict[str, Any]:
     finite = {}
     for name, value in keywords.items():
         if (problem := excess(value)) is None:
             finite[name] = value
         else:
             report(_endless(name, problem))
-    if finite:
-        Binder(root, layer, report).bind(root, from_keywords(finite), ())
+    return finite
+
+
+def _arguments(root: Setting, arguments: Mapping[str, Any], report: Report) -> Layer:
+    layer = Layer("arguments")
+    if arguments:
+        Binder(root, layer, report).bind(root, from_keywords(arguments), ())
     return layer
 
 
@@ -100,20 +149,14 @@ def _dotenv(inputs: Inputs, report: Report) -> list[Variable]:
     return list(found.values())
 
 
-def _near_misses(
-    environ: Mapping[str, str],
-    dotenv: list[Variable],
-    root: Setting,
-    naming: Naming,
-    report: Report,
-) -> None:
+def _near_misses(given: Gathered, root: Setting, naming: Naming, report: Report) -> None:
     # Of 200 variables most can be left out by a glance at their names.
     origins = {
         name: Origin("environment", name)
-        for name in environ
+        for name in given.environ
         if "__" in name or "PY" in name.upper()
     }
-    near_misses({v.name: v.origin for v in dotenv} | origins, root, naming, report)
+    near_misses({v.name: v.origin for v in given.dotenv} | origins, root, naming, report)
 
 
 def _secrets(
@@ -128,25 +171,3 @@ def _secrets(
     from pyfly_messaging.settings.sources.variables import read_secrets
 
     return read_secrets(os.fspath(folder), naming.prefix, origin, report)
-
-
-def _files(
-    found: Gathered, root: Setting, inputs: Inputs, environ: Mapping[str, str], report: Report
-) -> list[Layer]:
-    """Read the base file and those of the profiles; return the last profile's first."""
-
-    def note(diagnostic: Diagnostic) -> None:
-        found.lost = found.lost or diagnostic.code in {"CFG018", "CFG026"}
-        report(diagnostic)
-
-    found.files = find_files(inputs, environ, note)
-    layers = []
-    for path in found.files.paths:
-        from pyfly_messaging.settings.sources.yaml.file import YamlFile
-
-        file = YamlFile(path, root, environ, report)
-        found.lost = found.lost or file.lost
-        if file.source is not None:
-            found.texts[file.source.name] = file.source
-        layers.append(file.layer)
-    return layers[::-1]

@@ -32,36 +32,50 @@ _HALF_KNOWN = 2
 
 
 class YamlFile:
-    """One file, read into a layer.
+    """One file, read and parsed once.
 
     Attributes:
-        layer: What it gives.
         source: Its text, for reports; None when it could not be read.
         lost: Whether so much is wrong that nothing of it is known.
 
     """
 
-    def __init__(
-        self, path: Path, root: Setting, environ: Mapping[str, str], report: Report
-    ) -> None:
-        self.layer = Layer(str(path))
-        self.lost = False
+    def __init__(self, path: Path, report: Report) -> None:
+        self._name = str(path)
+        self._node: Node | None = None
+        self.source = read_text(path, report)
+        self.lost = self.source is None
+
+    def layer(self, root: Setting, environ: Mapping[str, str], report: Report) -> Layer:
+        """Return what the file gives to the settings of a catalogue."""
+        layer = Layer(self._name)
+        if self.source is None:
+            return layer
+        self.source.forget_marks()
+        self.source.known, self.source.secret_keys = _known_names(root)
+        if self._node is None:
+            # What is said about broken YAML depends on the settings that are known.
+            failed: list[Diagnostic] = []
+            self._node = compose(self.source, failed.append)
+            for problem in failed:
+                report(problem)
+            self.lost = bool(failed)
+        if self._node is not None:
+            _FileBinder(root, report).bind(self._node, self.source, layer, environ)
+        return layer
+
+
+class _FileBinder:
+    """Finds the section of this library in a file, and binds it."""
+
+    def __init__(self, root: Setting, report: Report) -> None:
         self._root = root
         self._report = report
-        self.source = read_text(path, report)
-        if self.source is None:
-            self.lost = True
-            return
-        self.source.known, self.source.secret_keys = _known_names(root)
-        failed: list[Diagnostic] = []
-        node = compose(self.source, failed.append)
-        for problem in failed:
-            report(problem)
-        self.lost = bool(failed)
-        if node is not None:
-            self._bind(node, self.source, environ)
 
-    def _bind(self, node: Node, source: SourceText, environ: Mapping[str, str]) -> None:
+    def bind(
+        self, node: Node, source: SourceText, layer: Layer, environ: Mapping[str, str]
+    ) -> None:
+        """Put what the section gives into a layer."""
         if "*" in source.text and "&" in source.text:
             source.hide(hidden_spans(node, self._root, LEVELS))
         section = self._section(node, source)
@@ -70,7 +84,7 @@ class YamlFile:
         key, messaging = section
         given = Converter(source, self._report).convert(messaging, key)
         if given is not None:
-            Binder(self._root, self.layer, self._report, environ).bind(self._root, given, ())
+            Binder(self._root, layer, self._report, environ).bind(self._root, given, ())
 
     def _section(self, root: Node, source: SourceText) -> tuple[Key, Node] | None:
         """Return the section of this library, or None after reporting why there is none."""
