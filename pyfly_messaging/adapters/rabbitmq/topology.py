@@ -108,9 +108,11 @@ class Topology:
         """Declare the exchanges, a queue, and what its routes need; return the queue's name."""
         routes = tuple(routes)
         await self.declare_exchanges(channel)
+        name = await self.declare(channel, queue)
         for target, topics in self.dead_letters(routes).items():
             await self.declare_dead_letters(channel, topics, target)
-        return await self.declare_bound(channel, queue, routes)
+        await self._bind_topics(channel, name, routes)
+        return name
 
     async def declare_bound(
         self, channel: AbstractChannel, queue: Queue, routes: Iterable[Route]
@@ -118,11 +120,10 @@ class Topology:
         """Declare a queue and bind it to its topics; return its name.
 
         The exchanges and the queues of dead letters come first: messages come as soon as the queue
-        is bound. A listener on a dead-letter topic gets what RabbitMQ itself dead-letters, too.
+        is bound.
         """
         name = await self.declare(channel, queue)
-        for route in routes:
-            await self._bind_topic(channel, name, route)
+        await self._bind_topics(channel, name, routes)
         return name
 
     def dead_letters(self, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
@@ -175,7 +176,7 @@ class Topology:
         """Declare the queues of a route's dead letters; then bind a queue to its topic."""
         for target, topics in self.dead_letters((route,)).items():
             await self.declare_dead_letters(channel, topics, target)
-        await self._bind_topic(channel, queue, route)
+        await self._bind_topics(channel, queue, (route,))
 
     async def declare_dead_letters(
         self, channel: AbstractChannel, topics: Iterable[str], target: str
@@ -189,10 +190,14 @@ class Topology:
         for topic in topics:
             await self._bind(channel, name, self.dead_letter_exchange, topic)
 
-    async def _bind_topic(self, channel: AbstractChannel, queue: str, route: Route) -> None:
-        await self._bind(channel, queue, self.exchange, route.topic)
-        if (source := self.source_of(route.topic)) is not None:
-            await self._bind(channel, queue, self.dead_letter_exchange, source)
+    async def _bind_topics(
+        self, channel: AbstractChannel, queue: str, routes: Iterable[Route]
+    ) -> None:
+        """Bind a queue; a listener on a dead-letter topic gets what RabbitMQ dead-letters, too."""
+        for route in routes:
+            await self._bind(channel, queue, self.exchange, route.topic)
+            if (source := self.source_of(route.topic)) is not None:
+                await self._bind(channel, queue, self.dead_letter_exchange, source)
 
     async def _bind(self, channel: AbstractChannel, queue: str, exchange: str, topic: str) -> None:
         what = f"the binding of queue {queue!r} to exchange {exchange!r} by {topic!r}"
