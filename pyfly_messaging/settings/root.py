@@ -7,7 +7,7 @@ this package does not pay for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from pydantic import PrivateAttr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -51,12 +51,15 @@ class MessagingSettings(WholeSettings, BaseSettings):
 
         with bounded():
             load = begin(type(self), values)
-            if load.settings_cls is not type(self):
-                # The sections of adapters by others are fields of a class that was made for them.
-                object.__setattr__(self, "__class__", load.settings_cls)
+            # The sections of adapters by others are fields of a class that is made for the load.
+            extended = cast("type[Self]", load.settings_cls)
+            whole = self if extended is type(self) else extended.__new__(extended)
             with load.validating():
-                super().__init__(**load.arguments)
-            self._loaded = judge(self, load)
+                super(MessagingSettings, whole).__init__(**load.arguments)
+            loaded = judge(whole, load)
+        if whole is not self:
+            self._take(whole)
+        self._loaded = loaded
 
     @classmethod
     def load(
@@ -111,8 +114,20 @@ class MessagingSettings(WholeSettings, BaseSettings):
 
         """
         from pyfly_messaging.settings.catalogue.lookup import setting_path
+        from pyfly_messaging.settings.plugins.extension import describing
 
-        return self.provenance.effective(setting_path(setting, type(self)))
+        return self.provenance.effective(setting_path(setting, describing(self)))
+
+    def _take(self, whole: MessagingSettings) -> None:
+        """Take over what was validated; the sections of others are no fields here."""
+        own, given = type(self).model_fields, whole.model_fields_set
+        others = {name: value for name, value in vars(whole).items() if name not in own}
+        values = {name: value for name, value in vars(whole).items() if name in own}
+        object.__setattr__(self, "__dict__", values)
+        object.__setattr__(self, "__pydantic_fields_set__", given - others.keys())
+        object.__setattr__(self, "__pydantic_extra__", whole.__pydantic_extra__)
+        object.__setattr__(self, "__pydantic_private__", whole.__pydantic_private__)
+        self._others = others
 
     @property
     def provenance(self) -> Provenance:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from pyfly_messaging.settings.catalogue.masking import hides, masked
 from pyfly_messaging.settings.catalogue.tree import Setting
 from pyfly_messaging.settings.diagnostics.origins import Path
+from pyfly_messaging.settings.models.whole import WholeSettings
 from pyfly_messaging.settings.text.durations import format_duration
 from pyfly_messaging.settings.text.secrets import MASK
 from pyfly_messaging.settings.text.sizes import format_size
@@ -62,7 +63,8 @@ def value_at(settings: BaseModel, path: Path) -> Any:
         if isinstance(value, Mapping):
             value = value.get(part, PydanticUndefined)
         elif isinstance(part, str):
-            value = getattr(value, attribute(value, part), PydanticUndefined)
+            others = value._others if isinstance(value, WholeSettings) else {}
+            value = getattr(value, attribute(value, part), others.get(part, PydanticUndefined))
         else:
             inside = isinstance(value, Sequence) and part < len(value)
             value = value[part] if inside else PydanticUndefined

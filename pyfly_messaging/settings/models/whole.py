@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, TypeVar, overload
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PrivateAttr
@@ -75,6 +76,8 @@ class WholeSettings(BaseModel):
     )
 
     _concealed: Concealed = PrivateAttr(default_factory=Concealed)
+    _others: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """The sections of adapters by others."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).model_fields:
@@ -82,7 +85,7 @@ class WholeSettings(BaseModel):
         super().__setattr__(name, value)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        return quiet(super().__repr_args__(), self._concealed)
+        return quiet(chain(super().__repr_args__(), self._others.items()), self._concealed)
 
     def timeouts(self) -> Timeouts:
         """Return the deadlines of the broker, in seconds."""
@@ -129,10 +132,11 @@ class WholeSettings(BaseModel):
             LookupError: There is no such section.
 
         """
+        own = ((name, getattr(self, name, None)) for name in type(self).model_fields)
         sections = {
             name: value
-            for name in type(self).model_fields
-            if isinstance(value := getattr(self, name, None), BaseModel)
+            for name, value in chain(own, self._others.items())
+            if isinstance(value, BaseModel)
         }
         for name, value in sections.items():
             if name == which.replace("-", "_") if isinstance(which, str) else type(value) is which:

@@ -25,6 +25,12 @@ def with_adapters(settings_cls: type[ModelT], names: Iterable[str] | None = None
     return extended(settings_cls, adapters(names))
 
 
+def describing(settings: WholeSettings) -> type[WholeSettings]:
+    """Return the class that describes settings with the sections of others that they have."""
+    names = settings._others
+    return with_adapters(type(settings), names) if names else type(settings)
+
+
 def extended(settings_cls: type[ModelT], found: Iterable[Adapter]) -> type[ModelT]:
     """Return a settings class with the sections of adapters, the same one for the same adapters.
 
@@ -54,32 +60,13 @@ def _made(settings_cls: type[BaseModel], fields: _Fields) -> type[BaseModel]:
         )
         for name, model, description in fields
     }
-    bases = (settings_cls,) if issubclass(settings_cls, _Extended) else (_Extended, settings_cls)
     return create_model(
         settings_cls.__name__,
-        __base__=cast("Any", bases),
+        __base__=settings_cls,
         __module__=settings_cls.__module__,
         __doc__=settings_cls.__doc__,
         **sections,
     )
-
-
-class _Extended:
-    """What makes instances of a class that no module has in it fit for pickling."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        made = cast("type[BaseModel]", type(self))
-        plain = next(cls for cls in made.__mro__ if not issubclass(cls, _Extended))
-        settings_cls = cast("type[BaseModel]", plain)
-        names = tuple(name for name in made.model_fields if name not in settings_cls.model_fields)
-        return _blank, (settings_cls, names), cast("BaseModel", self).__getstate__()
-
-
-def _blank(settings_cls: type[WholeSettings], names: tuple[str, ...]) -> WholeSettings:
-    made = with_adapters(settings_cls, names)
-    return made.__new__(made)
 
 
 def _model(adapter: Adapter) -> type[BaseModel] | None:

@@ -15,6 +15,7 @@ from pyfly_messaging.settings.catalogue.naming import naming
 from pyfly_messaging.settings.catalogue.tree import ANY_NAME, Setting, catalogue
 from pyfly_messaging.settings.catalogue.wording import limits, type_label
 from pyfly_messaging.settings.diagnostics.origins import Entry
+from pyfly_messaging.settings.plugins.extension import describing
 from pyfly_messaging.settings.root import MessagingSettings
 from pyfly_messaging.settings.text.names import PREFIX, canonical, full, kebab
 from pyfly_messaging.settings.text.plain import mask_value
@@ -82,7 +83,7 @@ def explain(
         LookupError: There is no such setting; the text suggests one.
 
     """
-    cls = settings_cls or (MessagingSettings if settings is None else type(settings))
+    cls = settings_cls or (MessagingSettings if settings is None else describing(settings))
     cls = _with_adapter(setting, cls)
     path = setting_path(setting, cls)
     # A key below options is explained as the options it is one of.

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pyfly_messaging.settings.catalogue.display import as_text, shown, value_at
 from pyfly_messaging.settings.catalogue.tree import Setting, catalogue
 from pyfly_messaging.settings.diagnostics.origins import Entry, Origin
+from pyfly_messaging.settings.plugins.extension import describing
 from pyfly_messaging.settings.root import MessagingSettings
 from pyfly_messaging.settings.text.names import dotted
 from pyfly_messaging.settings.text.plain import mask_value
@@ -53,7 +54,7 @@ def effective_values(settings: MessagingSettings) -> list[Shown]:
 
     Of ``listeners`` only what is really set appears.
     """
-    return list(_walk(settings, catalogue(type(settings)), (), everything=True))
+    return list(_walk(settings, catalogue(describing(settings)), (), everything=True))
 
 
 def render_values(values: list[Shown], *, origins: bool = False) -> str:
