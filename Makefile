@@ -44,9 +44,9 @@ demo: $(DEMO) ## Run the order pipeline; PYFLY_MESSAGING__PROVIDER=kafka or rabb
 test: $(READY) ## Run every test but long chaos, on real brokers that it installs and starts itself
 	@$(BIN)/python -m tests.run -m 'not chaos' $(PYTEST_ARGS)
 
-chaos: $(READY) ## Run storms, fuzzing and outages for long: all of tests/chaos
+chaos: $(READY) ## Run storms, fuzzing and outages for long, and what the brokers of the tests can do
 	@PYFLY_STORM_CALLS=$${PYFLY_STORM_CALLS:-300} FUZZ_SECONDS=$${FUZZ_SECONDS:-300} \
-		$(BIN)/python -m tests.run --no-coverage $(PYTEST_ARGS) tests/chaos
+		$(BIN)/python -m tests.run --no-coverage $(PYTEST_ARGS) tests/chaos tests/integration/test_brokers.py
 
 lint: $(READY) ## Format, lint, dependency direction, types
 	@$(BIN)/ruff format --check .

@@ -84,7 +84,7 @@ async def sharing(*adapters: KafkaAdapter) -> None:
     await until(lambda: shares(*adapters) == [even] * len(adapters))
 
 
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.chaos), 8])
 async def test_members_come_and_go(kafka: KafkaCluster, concurrency: int) -> None:
     """While members join and leave, nothing is lost and, with all in good order, nothing twice."""
     servers, tally = kafka.bootstrap_servers, Tally()
@@ -214,7 +214,13 @@ async def test_slow_handlers_and_long_pauses_stay_in_their_group(kafka: KafkaClu
     assert retried == [b"1", b"1", b"2", b"3", b"4"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGKILL, id="killed", marks=pytest.mark.chaos),
+        pytest.param(signal.SIGSTOP, id="frozen"),
+    ],
+)
 async def test_a_member_that_vanishes_is_replaced(kafka: KafkaCluster, how: signal.Signals) -> None:
     """What a process had in work that is killed or frozen is handled by the member that is left."""
     servers, ours, theirs = kafka.bootstrap_servers, Tally(), Tally()

@@ -69,7 +69,7 @@ def in_order(values: list[bytes]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+@pytest.mark.parametrize("queue_type", ["quorum", pytest.param("classic", marks=pytest.mark.chaos)])
 async def test_a_killed_broker_loses_nothing(
     rabbit_cluster: RabbitFactory, queue_type: str
 ) -> None:
@@ -410,7 +410,7 @@ async def test_a_queue_that_changed_keeps_its_consumer_trying(rabbit: Rabbit) ->
     await inbox.take(1)
 
 
-@pytest.mark.parametrize("working", [False, True])
+@pytest.mark.parametrize("working", [pytest.param(False, marks=pytest.mark.chaos), True])
 async def test_stop_is_bounded_when_the_broker_is_frozen(
     rabbit_cluster: RabbitFactory, working: bool
 ) -> None:

@@ -61,38 +61,53 @@ def test_rabbitmq_knows_its_version(rabbitmq: RabbitCluster) -> None:
 
 
 @pytest.mark.slow
-async def test_kafka_keeps_its_data_through_a_crash(kafka_cluster: KafkaFactory) -> None:
-    """A Kafka node that was killed comes back at its address with what it had confirmed."""
+async def test_kafka_can_be_paused_killed_and_stopped(kafka_cluster: KafkaFactory) -> None:
+    """A paused node confirms what waited when it goes on; a killed one comes back with all that."""
     cluster = await asyncio.to_thread(kafka_cluster)
     servers, pids = cluster.bootstrap_servers, cluster.pids
     topic = await new_topic(servers)
-    await send(servers, topic, b"before")
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=servers, acks="all") as producer:
+        await producer.send_and_wait(topic, b"before")
+        cluster.pause()
+        waiting = asyncio.ensure_future(producer.send_and_wait(topic, b"during"))
+        done, _ = await asyncio.wait([waiting], timeout=1.0)
+        assert not done
+        cluster.resume()
+        await asyncio.wait_for(waiting, 60)
     await asyncio.to_thread(cluster.kill)
     assert not any(map(runs, pids))
     await asyncio.to_thread(cluster.restart)
     assert cluster.bootstrap_servers == servers
     assert cluster.pids != pids
     await send(servers, topic, b"after")
-    assert await read(servers, topic, 2) == [b"before", b"after"]
+    assert await read(servers, topic, 3) == [b"before", b"during", b"after"]
+    await asyncio.to_thread(leaves_nothing, cluster)
 
 
 @pytest.mark.slow
-async def test_rabbitmq_keeps_its_data_through_a_crash(rabbit_cluster: RabbitFactory) -> None:
-    """A RabbitMQ node that was killed comes back at its address with what it had confirmed."""
+async def test_rabbitmq_can_be_paused_killed_and_stopped(rabbit_cluster: RabbitFactory) -> None:
+    """A paused node confirms what waited when it goes on; a killed one comes back with all that."""
     cluster = await asyncio.to_thread(rabbit_cluster)
     url, pids = cluster.url, cluster.pids
     queue = await new_queue(url)
     await asyncio.to_thread(cluster.remember_queues)
-    await publish(url, queue, b"before")
+    cluster.pause()
+    waiting = asyncio.create_task(publish(url, queue, b"during"))
+    done, _ = await asyncio.wait([waiting], timeout=1.0)
+    assert not done
+    cluster.resume()
+    await asyncio.wait_for(waiting, 60)
     await asyncio.to_thread(cluster.kill)
     assert not any(map(runs, pids))
     await asyncio.to_thread(cluster.restart)
     assert cluster.url == url
     await publish(url, queue, b"after")
-    assert await take(url, queue, 2) == [b"before", b"after"]
+    assert await take(url, queue, 2) == [b"during", b"after"]
+    await asyncio.to_thread(leaves_nothing, cluster)
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_kafka_of_three_outlives_one_node(kafka_cluster: KafkaFactory) -> None:
     """Three Kafka nodes go on without one, take it back, and go on without another."""
     cluster = await asyncio.to_thread(kafka_cluster, nodes=3)
@@ -109,6 +124,7 @@ async def test_kafka_of_three_outlives_one_node(kafka_cluster: KafkaFactory) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_rabbitmq_of_three_outlives_one_node(rabbit_cluster: RabbitFactory) -> None:
     """A quorum queue on three RabbitMQ nodes is served by the two that are left."""
     cluster = await asyncio.to_thread(rabbit_cluster, nodes=3)
@@ -126,6 +142,7 @@ async def test_rabbitmq_of_three_outlives_one_node(rabbit_cluster: RabbitFactory
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_rabbitmq_4_runs_beside_the_machines_own() -> None:
     """RabbitMQ 4 runs in a Debian of its own, where there is root to do it: not on every CI."""
     cluster = RabbitCluster(version="4", users={"alice": "secret"})
@@ -145,33 +162,6 @@ async def test_rabbitmq_4_runs_beside_the_machines_own() -> None:
         assert await take(url, queue, 1) == [b"before"]
     finally:
         await asyncio.to_thread(cluster.stop)
-
-
-async def test_paused_kafka_answers_when_resumed(kafka_cluster: KafkaFactory) -> None:
-    """A paused Kafka node confirms nothing, and confirms what waited as soon as it goes on."""
-    cluster = await asyncio.to_thread(kafka_cluster)
-    topic = await new_topic(cluster.bootstrap_servers)
-    async with aiokafka.AIOKafkaProducer(bootstrap_servers=cluster.bootstrap_servers) as producer:
-        await producer.send_and_wait(topic, b"before")
-        cluster.pause()
-        waiting = asyncio.ensure_future(producer.send_and_wait(topic, b"during"))
-        done, _ = await asyncio.wait([waiting], timeout=1.0)
-        assert not done
-        cluster.resume()
-        await asyncio.wait_for(waiting, 60)
-
-
-async def test_paused_rabbitmq_answers_when_resumed(rabbit_cluster: RabbitFactory) -> None:
-    """A paused RabbitMQ node confirms nothing, and confirms what waited as soon as it goes on."""
-    cluster = await asyncio.to_thread(rabbit_cluster)
-    queue = await new_queue(cluster.url)
-    cluster.pause()
-    waiting = asyncio.create_task(publish(cluster.url, queue, b"during"))
-    done, _ = await asyncio.wait([waiting], timeout=1.0)
-    assert not done
-    cluster.resume()
-    await asyncio.wait_for(waiting, 60)
-    assert await take(cluster.url, queue, 1) == [b"during"]
 
 
 async def test_proxy_breaks_rabbitmq_and_heals(
@@ -223,6 +213,7 @@ async def test_kafka_advertises_a_proxy(
     assert await read(proxy.address, topic, 2) == [b"before", b"during"]
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_kafka_knows_its_users(kafka_cluster: KafkaFactory, tls: bool) -> None:
     """A Kafka with users lets them in by each mechanism, and nobody with a wrong password."""
@@ -248,6 +239,7 @@ async def test_kafka_knows_its_users(kafka_cluster: KafkaFactory, tls: bool) -> 
             await send(cluster.bootstrap_servers, topic, b"-", **login(mechanism, "bob", "secret"))
 
 
+@pytest.mark.chaos
 async def test_kafka_asks_for_certificates(kafka_cluster: KafkaFactory) -> None:
     """A Kafka that demands certificates takes a client's, shows its own, and refuses others."""
     cluster = await asyncio.to_thread(kafka_cluster, client_certificates=True)
@@ -323,17 +315,8 @@ def test_rabbitmq_says_why_it_did_not_start() -> None:
         _ = cluster.pids
 
 
-def test_stop_of_kafka_leaves_nothing(kafka_cluster: KafkaFactory) -> None:
-    """After `stop()` neither the process nor its folder is there."""
-    leaves_nothing(kafka_cluster())
-
-
-def test_stop_of_rabbitmq_leaves_nothing(rabbit_cluster: RabbitFactory) -> None:
-    """After `stop()` neither the process nor its folder is there."""
-    leaves_nothing(rabbit_cluster())
-
-
 def leaves_nothing(cluster: KafkaCluster | RabbitCluster) -> None:
+    """After `stop()`, also a second one, neither the processes nor their folders are there."""
     pids = cluster.pids
     folders = [Path(f"/proc/{pid}/cwd").readlink() for pid in pids]
     assert all(map(runs, pids))

@@ -41,10 +41,10 @@ AT_ONCE = 10.0  # of a startup timeout of 30
 def secured() -> Iterator[dict[str, KafkaCluster]]:
     """Four brokers: each combination of TLS and SASL."""
     clusters = {
-        "plain": KafkaCluster(),
-        "tls": KafkaCluster(tls=True),
-        "sasl": KafkaCluster(sasl=USERS),
-        "both": KafkaCluster(sasl=USERS, client_certificates=True),
+        "plain": KafkaCluster(brief=True),
+        "tls": KafkaCluster(tls=True, brief=True),
+        "sasl": KafkaCluster(sasl=USERS, brief=True),
+        "both": KafkaCluster(sasl=USERS, client_certificates=True, brief=True),
     }
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         for cluster in clusters.values():
@@ -269,7 +269,7 @@ async def test_what_the_user_may_not_do_is_said() -> None:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:alice;User:ANONYMOUS",
     }
-    with KafkaCluster(sasl=USERS, config=rules) as cluster:
+    with KafkaCluster(sasl=USERS, config=rules, brief=True) as cluster:
         servers, topic = cluster.bootstrap_servers, unique()
         async with running(owner := make_adapter(servers, sasl=login())):
             await owner.publish(topic, b"value")
