@@ -8,9 +8,9 @@ from typing import Any
 
 from pyfly_messaging.adapters.memory.inline import InlineLane
 from pyfly_messaging.adapters.memory.publication import Publication
-from pyfly_messaging.adapters.memory.within import RunWithin
+from pyfly_messaging.adapters.memory.within import batch_of
 from pyfly_messaging.delivery.deadline import Deadline
-from pyfly_messaging.delivery.lanes import Batch, Lanes, lanes_for
+from pyfly_messaging.delivery.lanes import Lanes, lanes_for
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.health import ConsumerHealth
 from pyfly_messaging.message import Message
@@ -41,7 +41,7 @@ class Consumer:
             self._lanes = lanes_for(self._route.name, self._route.concurrency)
         backlog, self._backlog = self._backlog, []
         for message, publication in backlog:
-            self._lanes.submit(self._batch(message, publication))
+            self._lanes.submit(batch_of(message, publication, self._route))
 
     async def stop(self, deadline: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Drain; keep what is not settled."""
@@ -66,11 +66,7 @@ class Consumer:
         if self._lanes is None:
             self._backlog.append((message, publication))
         else:
-            self._lanes.submit(self._batch(message, publication))
+            self._lanes.submit(batch_of(message, publication, self._route))
 
     def _queue(self, message: Message, publication: Publication, task: asyncio.Task[Any]) -> None:
         self.submit(message, publication)
-
-    def _batch(self, message: Message, publication: Publication) -> Batch[Publication]:
-        run = RunWithin(publication, self._route)
-        return Batch(run, (message,), (publication,), Publication.settle)

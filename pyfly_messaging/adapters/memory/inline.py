@@ -10,8 +10,8 @@ from contextvars import Context, copy_context
 from typing import Any, cast
 
 from pyfly_messaging.adapters.memory.publication import Publication, current
-from pyfly_messaging.adapters.memory.within import RetryWithin, RunWithin
-from pyfly_messaging.delivery.lanes import Batch, Interrupted, SingleLane
+from pyfly_messaging.adapters.memory.within import RetryWithin, RunWithin, batch_of
+from pyfly_messaging.delivery.lanes import Interrupted, SingleLane
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.settlement import Retry
 from pyfly_messaging.message import Message
@@ -52,7 +52,7 @@ class InlineLane(SingleLane):
         worker = self._idle
         if worker is None or self.in_flight or self.closed or worker.cancelling():
             publication.pending += 1
-            self.submit(self._batch(message, publication))
+            self.submit(batch_of(message, publication, self._route))
             return
         self.in_flight = 1
         self._message, self._publication = message, publication
@@ -156,8 +156,4 @@ class InlineLane(SingleLane):
     def _keep_first(self, retry: Retry | None) -> None:
         """Leave the message to the worker, before all that has come meanwhile."""
         self._publication.pending += 1
-        self.put_first(self._batch(self._message, self._publication), retry)
-
-    def _batch(self, message: Message, publication: Publication) -> Batch[Publication]:
-        run = RunWithin(publication, self._route)
-        return Batch(run, (message,), (publication,), Publication.settle)
+        self.put_first(batch_of(self._message, self._publication, self._route), retry)

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from pyfly_messaging.adapters.memory.publication import Publication, current
+from pyfly_messaging.delivery.lanes import Batch
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.settlement import Retry
 from pyfly_messaging.message import Message
+
+
+def batch_of(message: Message, publication: Publication, route: Route) -> Batch[Publication]:
+    """Return a message as lanes take it."""
+    run = RunWithin(publication, route)
+    return Batch(run, (message,), (publication,), Publication.settle)
 
 
 class RunWithin:

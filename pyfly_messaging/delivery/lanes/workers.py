@@ -37,7 +37,7 @@ class Workers:
         self._idle: deque[asyncio.Future[None]] = deque()
 
     def call(self) -> None:
-        """Have somebody do what there is to do, if there is a place for one more."""
+        """Wake or hire a worker if there is work and a free place."""
         if self._lanes.closed or not self._lanes.has_work():
             return
         if self._idle:
@@ -46,7 +46,7 @@ class Workers:
             self._hire()
 
     def wake_all(self) -> None:
-        """Have everybody who is idle look round."""
+        """Wake all idle workers."""
         while self._idle:
             self._wake()
 
@@ -57,7 +57,7 @@ class Workers:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter in self._idle:  # nobody is there any more who could be woken
+            if waiter in self._idle:  # this worker cannot be woken any more
                 self._idle.remove(waiter)
             raise
 
