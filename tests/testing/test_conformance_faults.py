@@ -9,7 +9,7 @@ from pyfly_messaging.ports import MessageBrokerPort
 from pyfly_messaging.testing.conformance import Capabilities, ConformanceSuite
 from tests.brokers import RabbitCluster
 
-from .faults import beyond, cancellation, delivery, failure, lifecycle, messages
+from .faults import beyond, cancellation, delivery, failure, lifecycle, messages, outage
 from .faults.base import Fault
 
 FAULTS: list[tuple[type[Fault], str]] = [
@@ -131,6 +131,44 @@ class Passing(Faulty):
     """The sound broker behind a wrapper that does nothing."""
 
     deadline = 30.0
+
+
+class Outages(Sound):
+    """A broker behind a connection that can break, as far as its health and handlers know."""
+
+    deadline = 2.0
+    fault: type[outage.KnowsOutages] = outage.KnowsOutages
+
+    def make_broker(self, *, policy: ListenerPolicy, timeouts: Timeouts) -> MessageBrokerPort:
+        def make(own: ListenerPolicy) -> InMemoryMessageBroker:
+            return InMemoryMessageBroker(policy=own, timeouts=timeouts)
+
+        self.made = self.fault(make, policy)
+        return self.made
+
+    async def break_connection(self) -> None:
+        self.made.broken = self.made.broke = True
+
+    async def restore(self) -> None:
+        self.made.broken = False
+
+
+@pytest.mark.parametrize(
+    ("fault", "case"),
+    [
+        (outage.IsDeafAfterwards, "test_every_listener_consumes_again_after_an_outage"),
+        (outage.ForgetsOneListener, "test_every_listener_consumes_again_after_an_outage"),
+        (outage.NoticesNothing, "test_health_during_an_outage"),
+        (outage.StaysUnwell, "test_health_during_an_outage"),
+    ],
+)
+def test_fault_of_an_outage_is_caught(fault: type[outage.KnowsOutages], case: str) -> None:
+    """What shows only after an outage is caught, too."""
+    sound, faulty = Outages(), Outages()
+    getattr(sound, case)()
+    faulty.fault = fault
+    with pytest.raises(AssertionError):
+        getattr(faulty, case)()
 
 
 class DurableSound(ConformanceSuite):

@@ -32,6 +32,7 @@ class Capabilities:
         health: There is ``health()`` (``ReportsHealth``).
         unreachable: The broker can be out of reach: the suite has ``make_unreachable_broker``.
         foreign: Others publish to it, too: the suite has ``publish_foreign``.
+        reconnects: The suite can break the connection: it has ``break_connection``, ``restore``.
         in_flight_limit: How many messages a listener may hold unsettled, if that is bounded; the
             broker that the suite makes, not more than a few hundred.
         message_limit: The broker refuses a value of more bytes, if it has such a limit.
@@ -59,6 +60,7 @@ class Capabilities:
     health: bool = False
     unreachable: bool = False
     foreign: bool = False
+    reconnects: bool = False
     in_flight_limit: int | None = None
     message_limit: int | None = None
     takeover: float | None = None

@@ -12,10 +12,12 @@ LEAST_DEADLINE = 2.0
 """Seconds. With less a busy machine, or a broker that assigns partitions, fails sound adapters."""
 
 _SIGNATURE = "def make_broker(self, *, policy, timeouts)"
-_OF_A_CAPABILITY = {
-    "unreachable": ("make_unreachable_broker", "def"),
-    "foreign": ("publish_foreign", "async def"),
-}
+_OF_A_CAPABILITY = (
+    ("unreachable", "make_unreachable_broker", "def"),
+    ("foreign", "publish_foreign", "async def"),
+    ("reconnects", "break_connection", "async def"),
+    ("reconnects", "restore", "async def"),
+)
 
 
 def mistakes_of(suite: type[Stage], *, runs_all: bool) -> list[str]:
@@ -30,7 +32,7 @@ def mistakes_of(suite: type[Stage], *, runs_all: bool) -> list[str]:
     found = [*_about_capabilities(suite), *_about_deadline(suite), *_about_make_broker(suite)]
     if runs_all and suite.make_broker is Stage.make_broker:
         found.append(f"it makes no broker: write {_SIGNATURE}, which returns a new one")
-    for need, (method, kind) in _OF_A_CAPABILITY.items():
+    for need, method, kind in _OF_A_CAPABILITY:
         if getattr(claims, need, False):
             found += _about_method(suite, need, method, kind)
     return [f"{suite.__name__}: {mistake}" for mistake in found]

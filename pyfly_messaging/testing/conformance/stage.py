@@ -85,6 +85,16 @@ class Stage:
         __tracebackhide__ = True
         raise NotImplementedError(_absent(self, "publish_foreign"))
 
+    async def break_connection(self) -> None:
+        """Cut the broker off, until `restore`; for ``reconnects``."""
+        __tracebackhide__ = True
+        raise NotImplementedError(_absent(self, "break_connection"))
+
+    async def restore(self) -> None:
+        """Let the broker be reached again; for ``reconnects``."""
+        __tracebackhide__ = True
+        raise NotImplementedError(_absent(self, "restore"))
+
     def play(self, case: Coroutine[Any, Any, None], limit: float) -> None:
         """Run a case to its end, in an event loop of its own."""
         __tracebackhide__ = True

@@ -16,6 +16,7 @@ from pyfly_messaging.testing.conformance.health import HealthCases
 from pyfly_messaging.testing.conformance.messages import MessageCases
 from pyfly_messaging.testing.conformance.order import OrderCases
 from pyfly_messaging.testing.conformance.publish import PublishCases
+from pyfly_messaging.testing.conformance.reconnection import ReconnectionCases
 from pyfly_messaging.testing.conformance.stage import Stage
 from pyfly_messaging.testing.conformance.start import StartCases
 from pyfly_messaging.testing.conformance.stop import StopCases
@@ -33,6 +34,7 @@ class ConformanceSuite(
     BatchCases,
     MessageCases,
     CancellationCases,
+    ReconnectionCases,
     StopAtWorkCases,
     StopCases,
     SubscribeCases,
