@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pyfly_messaging.adapters.rabbitmq import errors
@@ -13,12 +14,10 @@ from pyfly_messaging.adapters.rabbitmq.publisher import Publisher
 from pyfly_messaging.adapters.rabbitmq.reconnecting_connection import ReconnectingConnection
 from pyfly_messaging.adapters.rabbitmq.topology import Topology
 from pyfly_messaging.adapters.rabbitmq.unknown_topics import UnknownTopics
+from pyfly_messaging.delivery.broker import Broker
 from pyfly_messaging.delivery.dead_letter import ORIGINAL_TOPIC
 from pyfly_messaging.delivery.deadline import Deadline
-from pyfly_messaging.delivery.lifecycle import Lifecycle
-from pyfly_messaging.delivery.registry import Registry
-from pyfly_messaging.delivery.subscription import Subscription
-from pyfly_messaging.delivery.uninterrupted import close_within, uninterrupted
+from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.errors import (
     BatchPublishError,
     BrokerError,
@@ -27,30 +26,39 @@ from pyfly_messaging.errors import (
     UnroutableError,
 )
 from pyfly_messaging.health import Health
-from pyfly_messaging.message import Message, check_message
+from pyfly_messaging.message import Message
 from pyfly_messaging.policy import ListenerPolicy, Timeouts
-from pyfly_messaging.ports import MessageHandler
 from pyfly_messaging.settings import RabbitSettings
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
 
-# What stop() keeps of its time for the farewell: acknowledge, hand back, close. As a share, and in
-# seconds at most.
-_FAREWELLS_SHARE, _FAREWELLS = 0.25, 3.0
+# What stop() keeps of its time to acknowledge, hand back and close: a share of it, and seconds at
+# most.
+_CLOSE_SHARE, _CLOSE_TIMEOUT_S = 0.25, 3.0
 
 
-class RabbitMQAdapter:
+class RabbitMQAdapter(Broker):
     """Publishes to and consumes from RabbitMQ, through aio-pika.
 
     Messages go to one durable direct exchange, with the topic as routing key. There is one consumer
     for each queue, on a channel of its own; publishing has a connection of its own, so that a
     broker which stops publishers for lack of memory still takes acknowledgements.
 
+    A publish returns when RabbitMQ confirms that a queue has the message; otherwise it raises
+    `PublishError`, or `UnroutableError` where no queue takes the topic (``rabbitmq.unroutable:
+    raise``). While the connection is down it waits for it to come back. A message that was under
+    way when the connection broke is sent again, and may then arrive twice. A publish that raises
+    may have been taken nevertheless.
+
+    Handlers of one group share its queue. Without a group each handler gets every message, and
+    processes share the queue ``pyfly.{topic}`` unless ``rabbitmq.broadcast`` is ``instance``.
+
     Args:
         url: ``amqp://`` or ``amqps://user:password@host:port/virtual-host``; the other settings
-            have their defaults (`from_settings` takes them all).
+            have their defaults.
         exchange_name: The exchange.
+        settings: All settings, instead of the two above.
         timeouts: The deadlines of publish, start and stop, in seconds.
         policy: The policy of subscriptions that come without one.
 
@@ -64,11 +72,35 @@ class RabbitMQAdapter:
         url: str = "amqp://guest:guest@localhost/",
         exchange_name: str = "pyfly",
         *,
+        settings: RabbitSettings | None = None,
         timeouts: Timeouts | None = None,
         policy: ListenerPolicy | None = None,
     ) -> None:
-        settings = RabbitSettings.model_validate({"url": url, "exchange_name": exchange_name})
-        self._set_up(settings, timeouts, policy)
+        super().__init__(timeouts=timeouts, policy=policy)
+        if settings is None:
+            settings = RabbitSettings.model_validate({"url": url, "exchange_name": exchange_name})
+        self._connector = Connector(settings)
+        self._publishing = ReconnectingConnection(self._connector, "publishing")
+        self._consuming = ReconnectingConnection(self._connector, "consuming")
+        self._topology = Topology(settings, self._policy)
+        self._topology_check = TopologyCheck(self._check)
+        self._listened: set[str] = set()
+        self._publisher = Publisher(
+            self._publishing,
+            self._topology,
+            self._timeouts.publish,
+            mandatory=settings.unroutable == "raise",
+            listened=self._listened,
+            on_unbound=self._topology_check.wake,
+        )
+        unknown_topics = UnknownTopics(self._dead_letter, self._policy)
+        self._consumers = Consumers(
+            self._consuming,
+            self._topology,
+            unknown_topics,
+            prefetch=settings.prefetch,
+            grace_period=self._timeouts.shutdown,
+        )
 
     @classmethod
     def from_settings(
@@ -84,125 +116,7 @@ class RabbitMQAdapter:
             ConfigurationError: ``rabbitmq.options`` has an argument that aio-pika does not take.
 
         """
-        adapter = cls.__new__(cls)
-        adapter._set_up(settings, timeouts, policy)
-        return adapter
-
-    def _set_up(
-        self, settings: RabbitSettings, timeouts: Timeouts | None, policy: ListenerPolicy | None
-    ) -> None:
-        self._settings = settings
-        self._timeouts = timeouts or Timeouts()
-        self._policy = policy or ListenerPolicy()
-        self._connector = Connector(settings)
-        self._publishing = ReconnectingConnection(self._connector, "publishing")
-        self._consuming = ReconnectingConnection(self._connector, "consuming")
-        self._topology = Topology(settings, self._policy)
-        self._watch = TopologyCheck(self._check)
-        self._listened: set[str] = set()
-        self._publisher = Publisher(
-            self._publishing,
-            self._topology,
-            self._timeouts.publish,
-            mandatory=settings.unroutable == "raise",
-            listened=self._listened,
-            on_unbound=self._watch.wake,
-        )
-        self._registry = Registry(self._publish_dead_letter)
-        self._lifecycle = Lifecycle(self._open, self._close)
-        unknown_topics = UnknownTopics(self._bury, self._policy)
-        self._consumers = Consumers(
-            self._consuming,
-            self._topology,
-            unknown_topics,
-            prefetch=settings.prefetch,
-            grace_period=self._timeouts.shutdown,
-        )
-
-    async def publish(
-        self,
-        topic: str,
-        value: bytes,
-        *,
-        key: bytes | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        """Send a persistent message; return when RabbitMQ confirms that a queue has it.
-
-        While the connection is down it waits for it to come back. A message that was under way
-        when the connection broke is sent again, and may then arrive twice. A publish that raises
-        may have been taken nevertheless.
-
-        Raises:
-            NotStartedError: Before ``start()`` or after ``stop()``.
-            UnroutableError: No queue takes the topic, with ``rabbitmq.unroutable: raise``.
-            PublishError: Not confirmed within the publish timeout, or refused.
-            TypeError: ``value`` or ``key`` is not bytes, or a header is not text.
-            ValueError: The topic is not a name that every broker takes.
-
-        """
-        check_message(topic, value, key, headers)
-        await self._publisher.publish(topic, value, key, headers)
-
-    @property
-    def default_policy(self) -> ListenerPolicy:
-        """The policy of a subscription that comes without one."""
-        return self._policy
-
-    async def publish_many(self, messages: Iterable[Message]) -> None:
-        """Send messages together; return when RabbitMQ has confirmed them all.
-
-        Raises:
-            NotStartedError: Before ``start()`` or after ``stop()``.
-            BatchPublishError: Some were not confirmed; it names them, the others were.
-            TypeError, ValueError: A message that cannot be published; none was sent.
-
-        """
-        batch = list(messages)
-        for message in batch:
-            check_message(message.topic, message.value, message.key, message.headers)
-        outcomes = await self._publisher.publish_many(batch)
-        failed = [(i, error) for i, error in enumerate(outcomes) if error is not None]
-        if failed:
-            raise BatchPublishError(failed, len(batch))
-
-    async def subscribe(
-        self,
-        topic: str,
-        handler: MessageHandler,
-        group: str | None = None,
-        *,
-        policy: ListenerPolicy | None = None,
-        name: str | None = None,
-    ) -> None:
-        """Register a handler; on a running broker, return when its consumer runs.
-
-        Args:
-            topic: The topic.
-            handler: An async callable.
-            group: Handlers of one group share its queue and each message goes to one of them.
-                Without one each handler gets every message; processes share the queue
-                ``pyfly.{topic}`` unless ``rabbitmq.broadcast`` is ``instance``.
-            policy: What happens around the handler; the broker's default if None.
-            name: What logs call the listener; by default the handler's qualified name.
-
-        Raises:
-            TypeError: The handler is not an async callable.
-            ValueError: An impossible topic or group, or the handler listens here already.
-            BrokerError: The consumer could not be started; the subscription is taken back.
-
-        """
-        subscription = Subscription.of(
-            topic, handler, group, policy=policy or self._policy, name=name
-        )
-        route, _ = self._registry.add(subscription)
-        try:
-            await self._in_time(self._consumers.add(route))
-        except BaseException:
-            self._registry.remove(subscription)
-            await uninterrupted(self._consumers.take_back(route))
-            raise
-        self._listened.add(topic)
+        return cls(settings=settings, timeouts=timeouts, policy=policy)
 
     async def start(self) -> None:
         """Connect, declare and consume; return when RabbitMQ says that every consumer is there.
@@ -214,62 +128,80 @@ class RabbitMQAdapter:
             ConfigurationError: At once, when the certificates cannot be used.
 
         """
-        await self._lifecycle.start()
+        await super().start()
 
     async def stop(self) -> None:
         """Let running handlers finish, acknowledge what is settled, return the rest, disconnect."""
-        await self._lifecycle.stop()
+        await super().stop()
 
     def health(self) -> Health:
         """Return the state of the broker and of each of its consumers, as it is now."""
-        order = [(route.topic, route.group) for route in self._registry]
-        consumers = sorted(
-            self._consumers.health(), key=lambda health: order.index((health.topic, health.group))
-        )
-        return Health(
-            started=self._lifecycle.running,
-            publishing=self._lifecycle.running and self._publisher.is_open,
-            consumers=tuple(consumers),
-        )
+        order = {(route.topic, route.group): n for n, route in enumerate(self._registry)}
+        consumers = sorted(self._consumers.health(), key=lambda each: order[each.topic, each.group])
+        return replace(super().health(), consumers=tuple(consumers))
 
-    async def _open(self) -> None:
+    async def _open(self, deadline: Deadline) -> None:
         self._connector.prepare()
         self._publishing.open()
         self._consuming.open()
-        await self._in_time(self._start_all())
+        await self._in_time(self._start_all(), deadline)
 
     async def _start_all(self) -> None:
         # What waits in a queue comes at once, and its handlers may publish.
         await self._publisher.start()
         await self._consumers.start()
-        self._watch.start()
+        self._topology_check.start()
 
     async def _check(self) -> bool:
         return await self._consumers.check()
 
-    async def _close(self) -> None:
-        await close_within(self._timeouts.shutdown - self._farewells, self._release)
+    async def _accept(self, route: Route) -> None:
+        await self._in_time(self._consumers.add(route), Deadline(self._timeouts.startup))
+        self._listened.add(route.topic)
+
+    async def _listen(self, route: Route, deadline: Deadline) -> None:
+        """Nothing to do: what is accepted on an open connection is consumed."""
+
+    async def _unlisten(self, route: Route) -> None:
+        await self._consumers.take_back(route)
+
+    async def _send(
+        self, topic: str, value: bytes, key: bytes | None, headers: dict[str, str] | None
+    ) -> None:
+        await self._publisher.publish(topic, value, key, headers)
+
+    async def _send_many(self, messages: Sequence[Message]) -> None:
+        outcomes = await self._publisher.publish_many(messages)
+        failed = [(i, error) for i, error in enumerate(outcomes) if error is not None]
+        if failed:
+            raise BatchPublishError(failed, len(messages))
+
+    def _can_send(self) -> bool:
+        return self._publisher.is_open
 
     @property
-    def _farewells(self) -> float:
-        return min(_FAREWELLS, _FAREWELLS_SHARE * self._timeouts.shutdown)
+    def _shutdown_timeout(self) -> float:
+        return self._timeouts.shutdown - self._close_timeout
 
-    async def _release(self, handlers: Deadline, caller: asyncio.Task[Any] | None) -> None:
+    @property
+    def _close_timeout(self) -> float:
+        return min(_CLOSE_TIMEOUT_S, _CLOSE_SHARE * self._timeouts.shutdown)
+
+    async def _close(self, handlers: Deadline, caller: asyncio.Task[Any] | None) -> None:
         """Stop in the order that loses nothing, each step within what is left of the time."""
-        farewell = self._farewells / 3
-        self._watch.halt()
-        await self._consumers.stop(handlers, farewell, caller)
-        self._registry.sum_up_failures()
+        step = self._close_timeout / 3
+        self._topology_check.halt()
+        await self._consumers.stop(handlers, step, caller)
         self._publisher.halt()
         await self._publisher.flush(handlers)
-        await self._consumers.close(farewell)
-        await asyncio.gather(self._consuming.close(farewell), self._publishing.close(farewell))
-        await self._watch.halted(farewell)
+        await self._consumers.close(step)
+        await asyncio.gather(self._consuming.close(step), self._publishing.close(step))
+        await self._topology_check.halted(step)
 
-    async def _in_time(self, starting: Coroutine[Any, Any, None]) -> None:
-        """Run a start under the startup timeout."""
+    async def _in_time(self, starting: Coroutine[Any, Any, None], deadline: Deadline) -> None:
+        """Run a start until the deadline."""
         try:
-            async with asyncio.timeout(self._timeouts.startup):
+            async with asyncio.timeout(deadline.left()):
                 await starting
         except TimeoutError as error:
             raise self._unreachable() from error
@@ -293,9 +225,9 @@ class RabbitMQAdapter:
             await self._publisher.publish_dead_letter(letter)
         except UnroutableError:
             # Its queue has been deleted while the listener ran.
-            await self._bury(letter, letter.headers[ORIGINAL_TOPIC])
+            await self._dead_letter(letter, letter.headers[ORIGINAL_TOPIC])
 
-    async def _bury(self, letter: Message, topic: str) -> None:
+    async def _dead_letter(self, letter: Message, topic: str) -> None:
         """Declare where the dead letters of a topic go, and publish one there."""
 
         async def declare(channel: AbstractChannel) -> None:
