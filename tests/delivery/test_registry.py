@@ -79,6 +79,55 @@ def test_a_subscription_can_be_taken_back() -> None:
     assert registry.add(mine)[1] is True
 
 
+class Counted:
+    """A handler that counts how often any of its kind is compared."""
+
+    comparisons = 0
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return isinstance(other, Counted) and other.number == self.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    async def __call__(self, message: Message) -> None:
+        """Do nothing."""
+
+
+def test_a_subscription_costs_the_same_however_many_there_are() -> None:
+    """No handler is compared with all others of its topic, nor with those of other topics."""
+    registry = Registry(nowhere)
+    Counted.comparisons = 0
+    for number in range(1000):
+        registry.add(subscription(Counted(number), group=None))
+        registry.add(subscription(Counted(0), topic=f"orders-{number}"))
+    assert Counted.comparisons < 20
+    with pytest.raises(ValueError, match="already listens"):
+        registry.add(subscription(Counted(500), group=None))
+
+
+def test_a_handler_that_cannot_be_hashed() -> None:
+    """A handler without a hash is told from others by comparison, and can be taken back."""
+
+    class Unhashable(Counted):
+        __hash__ = None  # type: ignore[assignment]
+
+    registry = Registry(nowhere)
+    mine, yours = subscription(Unhashable(1)), subscription(Unhashable(2))
+    route, _ = registry.add(mine)
+    assert registry.add(yours) == (route, False)
+    with pytest.raises(ValueError, match="already listens"):
+        registry.add(subscription(Unhashable(2)))
+    registry.remove(mine)
+    assert route.subscriptions == (yours,)
+    registry.remove(yours)
+    assert list(registry) == []
+
+
 @on_virtual_time
 async def test_what_spends_messages_is_told() -> None:
     """Dead letters go where the registry says, and `on_spent` hears of each spent message."""
