@@ -274,3 +274,16 @@ class TestPublishMany:
             await broker.publish("orders", b"all")
             assert parts.values == ["0", "1", "2"]
         assert published_at == [0.0]
+
+
+async def test_from_another_thread() -> None:
+    """From another thread a publish is refused, whether anything listens to its topic or not."""
+    broker = InMemoryMessageBroker()
+    service = Service()
+    await broker.subscribe("orders", service.on_message)
+    await broker.start()
+    for topic in ("orders", "unheard"):
+        with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+            await asyncio.to_thread(asyncio.run, broker.publish(topic, b"a"))
+    assert service.values == []
+    await broker.stop()
