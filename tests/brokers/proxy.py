@@ -8,8 +8,11 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from .ports import HOST, Port
 
@@ -127,6 +130,47 @@ class TcpProxy:
         await self._flowing.wait()
         if writer.can_write_eof():
             writer.write_eof()
+
+
+class ThreadedProxy:
+    """A proxy in a thread, for tests whose event loops it must outlive, or leave alone."""
+
+    def __init__(self, target: str) -> None:
+        self._proxy = TcpProxy(target)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """The address for clients, `host:port`."""
+        return self._proxy.address
+
+    async def cut(self) -> None:
+        """Reset all connections and refuse new ones, until `heal()`."""
+        await asyncio.wrap_future(self._begin(self._proxy.cut()))
+
+    async def heal(self) -> None:
+        """Forward again."""
+        await asyncio.wrap_future(self._begin(self._proxy.heal()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._begin(self._proxy.start()).result()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._begin(self._proxy.stop()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _begin(self, step: Coroutine[Any, Any, None]) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(step, self._loop)
 
 
 class ProxyFactory(Protocol):

@@ -1,6 +1,6 @@
 """The contract on RabbitMQ."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import aio_pika
@@ -12,7 +12,9 @@ from pyfly_messaging.policy import ListenerPolicy, Timeouts
 from pyfly_messaging.settings import RabbitSettings
 from pyfly_messaging.testing.conformance import Capabilities, ConformanceSuite, Stage
 from pyfly_messaging.testing.conformance.groups import GroupCases
+from pyfly_messaging.testing.conformance.reconnection import ReconnectionCases
 from tests.brokers import RabbitCluster
+from tests.brokers.proxy import ThreadedProxy
 
 
 class RabbitMQ(Stage):
@@ -67,3 +69,23 @@ class TestRabbitMQWithInstanceQueues(RabbitMQ, GroupCases):
 
     broadcast = "instance"
     capabilities = replace(RabbitMQ.capabilities, broadcast=True)
+
+
+class TestRabbitMQBehindAProxy(RabbitMQ, ReconnectionCases):
+    """Reconnection, where a proxy resets the connections and refuses new ones."""
+
+    capabilities = replace(RabbitMQ.capabilities, reconnects=True)
+
+    @pytest.fixture(autouse=True)
+    def address(self, rabbitmq: RabbitCluster) -> Iterator[None]:
+        user, _, place = rabbitmq.url.rpartition("@")
+        server, slash, virtual_host = place.partition("/")
+        with ThreadedProxy(server) as self.proxy:
+            self.url = f"{user}@{self.proxy.address}{slash}{virtual_host}"
+            yield
+
+    async def break_connection(self) -> None:
+        await self.proxy.cut()
+
+    async def restore(self) -> None:
+        await self.proxy.heal()

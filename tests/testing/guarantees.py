@@ -10,7 +10,11 @@ from pathlib import Path
 from pyfly_messaging.testing.conformance import CHAPTERS, Stage, cases_of, unclaimed
 from tests.contract.test_kafka import TestKafka, TestKafkaOnOnePartition
 from tests.contract.test_memory import TestMemory
-from tests.contract.test_rabbitmq import TestRabbitMQ, TestRabbitMQWithInstanceQueues
+from tests.contract.test_rabbitmq import (
+    TestRabbitMQ,
+    TestRabbitMQBehindAProxy,
+    TestRabbitMQWithInstanceQueues,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "guarantees.md"
 BEGIN, END = "<!-- cases: begin -->\n", "<!-- cases: end -->\n"
@@ -19,7 +23,7 @@ BEGIN, END = "<!-- cases: begin -->\n", "<!-- cases: end -->\n"
 SUITES: dict[str, tuple[type[Stage], ...]] = {
     "Memory": (TestMemory,),
     "Kafka": (TestKafka, TestKafkaOnOnePartition),
-    "RabbitMQ": (TestRabbitMQ, TestRabbitMQWithInstanceQueues),
+    "RabbitMQ": (TestRabbitMQ, TestRabbitMQWithInstanceQueues, TestRabbitMQBehindAProxy),
 }
 
 
