@@ -121,9 +121,7 @@ class Broker(ABC):
             if self._lifecycle.running and not self._stopping:
                 await self._listen(route, Deadline(self._timeouts.startup))
         except BaseException:
-            self._registry.remove(subscription)
-            if not route.subscriptions:
-                await uninterrupted(self._unlisten(route))
+            await self._take_back(subscription, route)
             raise
 
     async def start(self) -> None:
@@ -270,6 +268,12 @@ class Broker(ABC):
             self._loop = self._thread = None
         finally:
             self._registry.sum_up_failures()
+
+    async def _take_back(self, subscription: Subscription, route: Route) -> None:
+        """Remove a subscription, and its route unless other handlers remain on it."""
+        self._registry.remove(subscription)
+        if not route.subscriptions:
+            await uninterrupted(self._unlisten(route))
 
     def _refuse(self) -> None:
         """Refuse a publish before the start, after the stop, or from another event loop."""
