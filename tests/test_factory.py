@@ -26,7 +26,11 @@ from pyfly_messaging.ports import AppliesPolicies, PublishesBatches, ReportsHeal
 from pyfly_messaging.settings import isolated
 from tests.examples.distribution import install
 
-ADAPTERS = {"memory": InMemoryMessageBroker, "kafka": KafkaAdapter, "rabbitmq": RabbitMQAdapter}
+ADAPTERS: dict[str, type[object]] = {
+    "memory": InMemoryMessageBroker,
+    "kafka": KafkaAdapter,
+    "rabbitmq": RabbitMQAdapter,
+}
 CLIENTS = {"aiokafka", "aio_pika"}
 
 Only = Callable[..., None]

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from pyfly_messaging.delivery.deadline import Deadline
+from pyfly_messaging.delivery.ending import end_task
 from pyfly_messaging.delivery.lanes import Batch, Lanes, lanes_for
 from pyfly_messaging.delivery.routing import Route
 from pyfly_messaging.delivery.uninterrupted import uninterrupted
@@ -16,9 +17,6 @@ from pyfly_messaging.health import ConsumerHealth, ConsumerState
 from pyfly_messaging.logs import get_logger
 
 logger = get_logger("pyfly_messaging.delivery")
-
-CANCEL_AGAIN_AFTER_S = 1.0
-"""A client may swallow a cancellation; the task gets another one."""
 
 
 class Reader(ABC):
@@ -172,7 +170,8 @@ class Reader(ABC):
     ) -> None:
         if self._lanes is not None:
             self._lanes.close()
-        await end_task(task)
+        if await end_task(task):
+            logger.critical("listener %s: its client ignores a cancellation", self.route.name)
         if self._lanes is not None:
             draining = asyncio.create_task(self._lanes.drain(deadline, caller=caller))
             while not draining.done():
@@ -192,12 +191,3 @@ class Reader(ABC):
             await self._end()
         except BrokerError as error:
             logger.warning("listener %s: not ended: %s", self.route.name, error)
-
-
-async def end_task(task: asyncio.Task[Any]) -> None:
-    """Cancel a task until it has ended, though it swallows a cancellation now and then."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait((task,), timeout=CANCEL_AGAIN_AFTER_S)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("task %s failed: %r", task.get_name(), error)

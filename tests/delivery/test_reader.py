@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
 
 import pytest
 
 from pyfly_messaging.delivery import Batch, Deadline, Reader, ReadingBroker, Route
-from pyfly_messaging.delivery.reader import end_task
 from pyfly_messaging.errors import BrokerUnavailableError, NotStartedError
 from pyfly_messaging.message import Message
 from tests.delivery.clock import on_virtual_time, turns
@@ -229,19 +227,3 @@ async def test_a_stop_while_it_begins() -> None:
     assert isinstance(first, asyncio.CancelledError)
     assert isinstance(second, NotStartedError)
     assert source.log[-2:] == ["begin", "end"]
-
-
-@on_virtual_time
-async def test_a_task_that_swallows_a_cancellation() -> None:
-    """A task is cancelled again until it has ended."""
-
-    async def stubborn() -> Any:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            await asyncio.sleep(60)
-
-    task = asyncio.create_task(stubborn())
-    await turns()
-    await end_task(task)
-    assert task.cancelled()
