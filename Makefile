@@ -73,10 +73,11 @@ brokers: $(READY) ## Run a Kafka and a RabbitMQ on their default ports until Ctr
 install-brokers: $(READY) ## Make sure that both brokers can be started
 	@$(BIN)/python -m tests.brokers --install
 
-generate: $(READY) ## Write again what is made from the settings and the kit: reference, schema, pages
+generate: $(READY) ## Write again what is made from settings, kit and docstrings: reference, schema, pages
 	@$(BIN)/pyfly-messaging config init --force
 	@$(BIN)/python -c 'from pyfly_messaging.settings.diagnostics.codes import render_codes as r; print(r(), end="")' > docs/configuration-errors.md
 	@$(BIN)/python -m tests.testing.guarantees
+	@$(BIN)/python -m tests.architecture
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .nox build dist *.egg-info

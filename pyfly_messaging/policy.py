@@ -1,4 +1,4 @@
-"""What happens around a handler: one frozen value with one set of names.
+"""The policy of a listener: retries, timeout, concurrency, dead letter; the broker's deadlines.
 
 Every field is a key below ``listener:`` and ``listeners: <name>:`` in the configuration, and a
 keyword of ``@message_listener``.

@@ -1,4 +1,4 @@
-"""The tree of commands, and what their help says."""
+"""The tree of commands and their help; every subcommand is added here."""
 
 from __future__ import annotations
 

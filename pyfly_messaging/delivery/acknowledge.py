@@ -1,4 +1,4 @@
-"""When to acknowledge: in batches bounded by count and time, and at once when nothing is left."""
+"""When to acknowledge (on Kafka: commit): by count and time, at once when nothing is in work."""
 
 from __future__ import annotations
 

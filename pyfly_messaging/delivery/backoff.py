@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: of a handler, a connection, a consumer."""
+"""How long to wait before the next attempt, of a handler or a connection; with the jitter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The half of a broker that is the same for every adapter."""
+"""The base of every adapter: checks, subscribe, start, stop, health; the same on every broker."""
 
 from __future__ import annotations
 

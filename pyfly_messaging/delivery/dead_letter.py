@@ -1,4 +1,4 @@
-"""The copy of a spent message that goes to the dead-letter topic."""
+"""What a dead letter carries: the message, headers that say why, and less where it is too large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose handler runs around here, so that a stop does not wait for the handler that wants it.
+"""From which handler a call comes: a stop that a handler asks for does not wait for it.
 
 A handler may stop its broker through other tasks: ``asyncio.gather``, a ``TaskGroup``. They copy
 the handler's context, and with it the worker that runs the handler. It is set once for each worker,

@@ -1,4 +1,4 @@
-"""What a handler is kept to: the time of an attempt, and how many attempts run at once."""
+"""The limits of a handler: the time of an attempt, and how many attempts run at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The half of a consumer that is the same for every broker that is read in a loop."""
+"""The base of a consumer that reads in a loop: when it reads, begins again, and ends."""
 
 from __future__ import annotations
 

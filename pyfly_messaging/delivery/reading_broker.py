@@ -1,4 +1,4 @@
-"""A broker whose consumers are readers."""
+"""The base of adapters that read in a loop: a `Broker` with a `Reader` for each route."""
 
 from __future__ import annotations
 

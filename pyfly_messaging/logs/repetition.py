@@ -1,4 +1,4 @@
-"""What is logged again and again, above all while a broker is away.
+"""Which warnings are left out because they come again and again, as while a broker is away.
 
 aiokafka writes more than a hundred lines a second then, aiormq one for each attempt. The adapters
 report an outage themselves, once; of the clients' lines, and of those of ours that can come for

@@ -1,4 +1,4 @@
-"""The port on Apache Kafka."""
+"""`KafkaAdapter`: how a `Broker` connects, consumes, sends and closes on Apache Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a consumer does with its partitions, from their assignment to their revocation."""
+"""What happens to assigned partitions: lanes, ledgers, when to commit, the end at a revocation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""aiokafka's clients, with arguments from the settings."""
+"""aiokafka's producers, consumers and admin clients: which setting becomes which argument."""
 
 from __future__ import annotations
 

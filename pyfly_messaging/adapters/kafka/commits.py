@@ -1,4 +1,4 @@
-"""Committing, within limits: a broker that does not answer must hold up neither work nor a stop."""
+"""Commits within time limits: a broker that does not answer holds up neither work nor a stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many bytes a listener holds."""
+"""How many bytes of messages a listener holds at most, and how many records it fetches next."""
 
 from __future__ import annotations
 

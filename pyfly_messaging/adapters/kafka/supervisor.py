@@ -1,4 +1,4 @@
-"""The consumer of a route: joins, and joins again after an outage, until it is stopped."""
+"""The consumer of a route: it joins, and reconnects after an outage, until it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a topic is still the one that it was.
+"""Whether a topic is still the same, or was deleted and created again.
 
 A topic that was deleted and created again has the same name and other messages. aiokafka knows
 topics by name only (0.14), so it would go on in the new one where it was in the old one. Kafka

@@ -1,4 +1,4 @@
-"""The RabbitMQ adapter, on aio-pika and the aiormq below it."""
+"""The RabbitMQ adapter, on aiormq, the engine of aio-pika."""
 
 from pyfly_messaging.adapters.rabbitmq.adapter import RabbitMQAdapter
 

@@ -1,4 +1,4 @@
-"""The port on RabbitMQ."""
+"""`RabbitMQAdapter`: how a `Broker` connects, consumes, sends and closes on RabbitMQ."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CLOSE_SHARE, _CLOSE_TIMEOUT_S = 0.25, 3.0
 
 
 class RabbitMQAdapter(Broker):
-    """Publishes to and consumes from RabbitMQ, through aio-pika.
+    """Publishes to and consumes from RabbitMQ, through aiormq, the engine of aio-pika.
 
     Messages go to one durable direct exchange, with the topic as routing key. There is one consumer
     for each queue, on a channel of its own; publishing has a connection of its own, so that a

@@ -1,4 +1,4 @@
-"""Connections: opened with what the settings say, and closed within a bound."""
+"""One connection: opened as the settings say, with its channels, and closed within a time limit."""
 
 from __future__ import annotations
 

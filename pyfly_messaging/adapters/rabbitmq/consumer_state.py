@@ -1,4 +1,4 @@
-"""How the consumption of a queue stands: whether it runs, in which session, and why not."""
+"""Whether a queue is consumed, in which session, and if not, why; it logs interruptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All consumers of an adapter, by queue."""
+"""All consumers of an adapter, by queue; and the check whether bindings are still there."""
 
 from __future__ import annotations
 

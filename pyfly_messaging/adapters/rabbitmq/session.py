@@ -1,4 +1,4 @@
-"""One channel on one queue: what arrives there, is in work, and is acknowledged."""
+"""One channel on one queue: which handlers get what arrives, and its acknowledgement."""
 
 from __future__ import annotations
 

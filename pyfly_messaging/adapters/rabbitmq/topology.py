@@ -1,4 +1,4 @@
-"""Exchanges, queues and bindings: what they are called and how they are declared.
+"""Exchanges, queues and bindings: their names, types and arguments, and how they are declared.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Messages whose routing key no handler of this process knows.
+"""What happens to messages whose routing key no handler of this process knows.
 
 They are requeued, for another process to take them, and dead-lettered in the end.
 """

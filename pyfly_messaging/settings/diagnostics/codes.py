@@ -1,4 +1,4 @@
-"""The table of all codes: what each means, why it comes, and what to do. They never change."""
+"""The table of diagnostic codes: what each means, why it comes, what to do. They never change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start and stop, and the memory broker."""
+"""The settings of start and stop, and of the memory broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gathering: read everything, and make layers of it, the highest precedence first."""
+"""The precedence of sources: reads them all once, and makes layers of them, the highest first."""
 
 from __future__ import annotations
 
