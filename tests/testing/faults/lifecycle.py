@@ -312,12 +312,17 @@ class SettlesWhatFailsAfterStop(Fault):
     stopped = False
 
     def handler(self, handler: MessageHandler) -> MessageHandler:
+        settled: set[bytes] = set()
+
         async def handle(message: Message) -> None:
+            if message.value in settled:
+                return
             try:
                 await handler(message)
             except Exception:
                 if not self.stopped:
                     raise
+                settled.add(message.value)
 
         return handle
 
